@@ -1,0 +1,33 @@
+#include "pe_mbuf.h"
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+#define SAME(a, b) _Static_assert(offsetof(struct pe_mbuf, a) == offsetof(struct rte_mbuf, b), #a)
+SAME(buf_addr, buf_addr); SAME(data_off, data_off); SAME(refcnt, refcnt); SAME(nb_segs, nb_segs);
+SAME(port, port); SAME(ol_flags, ol_flags); SAME(packet_type, packet_type); SAME(pkt_len, pkt_len);
+SAME(data_len, data_len); SAME(vlan_tci, vlan_tci); SAME(rss_hash, hash);
+SAME(vlan_tci_outer, vlan_tci_outer); SAME(buf_len, buf_len); SAME(pool, pool); SAME(next, next);
+SAME(tx_offload, tx_offload);
+
+#define M(m) ((struct rte_mbuf *)(m))
+#define POOL(p) ((struct rte_mempool *)(p))
+
+pe_mbuf *pe_mbuf_alloc(pe_pool *pool) { return (pe_mbuf *)rte_pktmbuf_alloc(POOL(pool)); }
+int pe_mbuf_alloc_bulk(pe_pool *pool, pe_mbuf **m, uint32_t n) {
+  return rte_pktmbuf_alloc_bulk(POOL(pool), (struct rte_mbuf **)m, n) == 0 ? 0 : -1;
+}
+void pe_mbuf_free(pe_mbuf *m) { rte_pktmbuf_free(M(m)); }
+void pe_mbuf_free_bulk(pe_mbuf **m, uint32_t n) { rte_pktmbuf_free_bulk((struct rte_mbuf **)m, n); }
+pe_mbuf *pe_mbuf_clone(pe_mbuf *m, pe_pool *pool) { return (pe_mbuf *)rte_pktmbuf_clone(M(m), POOL(pool)); }
+int pe_mbuf_chain(pe_mbuf *head, pe_mbuf *tail) { return rte_pktmbuf_chain(M(head), M(tail)) == 0 ? 0 : -1; }
+pe_mbuf *pe_mbuf_linear_copy(const pe_mbuf *m, pe_pool *pool) {
+  struct rte_mbuf *copy = rte_pktmbuf_copy((const struct rte_mbuf *)m, POOL(pool), 0, UINT32_MAX);
+  if (copy && copy->nb_segs > 1) { rte_pktmbuf_free(copy); return NULL; }
+  return (pe_mbuf *)copy;
+}
+pe_pool *pe_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room, int socket) {
+  return (pe_pool *)rte_pktmbuf_pool_create(name, count, cache, 0, data_room, socket);
+}
+void pe_pool_free(pe_pool *pool) { rte_mempool_free(POOL(pool)); }
+uint32_t pe_pool_available(const pe_pool *pool) { return rte_mempool_avail_count((const struct rte_mempool *)pool); }
+uint32_t pe_pool_capacity(const pe_pool *pool) { return ((const struct rte_mempool *)pool)->size; }

@@ -1,0 +1,73 @@
+// What the tables need of the processor: prefetch, CRC32C, a bucket's key match, single-word atomics.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#pragma clang assume_nonnull begin
+
+/// Marks a C function that a burst may call: it neither locks nor allocates.
+#define PE_HOT __attribute__((swift_attr("@_noLocks"))) static inline __attribute__((always_inline))
+
+PE_HOT void pe_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+PE_HOT void pe_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
+
+/// CRC32C of 8 bytes, continuing from `crc`.
+#if defined(__x86_64__)
+PE_HOT uint32_t pe_crc32c(uint32_t crc, uint64_t value) {
+  uint64_t x = crc;
+  __asm__("crc32q %1,%0" : "+r"(x) : "rm"(value));
+  return (uint32_t)x;
+}
+PE_HOT uint64_t pe_tsc(void) { return __builtin_ia32_rdtsc(); }
+#else
+PE_HOT uint32_t pe_crc32c(uint32_t crc, uint64_t value) {
+  for (int i = 0; i < 64; i++) {
+    uint32_t bit = (crc ^ (uint32_t)(value >> i)) & 1;
+    crc = (crc >> 1) ^ (bit ? 0x82F63B78u : 0);
+  }
+  return crc;
+}
+PE_HOT uint64_t pe_tsc(void) { uint64_t v; __asm__ volatile("mrs %0, cntvct_el0" : "=r"(v)); return v; }
+#endif
+
+PE_HOT uint64_t pe_load64(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+PE_HOT uint32_t pe_load32(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+PE_HOT uint64_t pe_load64_relaxed(const uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+PE_HOT uint32_t pe_load32_relaxed(const uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+PE_HOT void pe_store64(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+PE_HOT void pe_store32(uint32_t *p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+PE_HOT void pe_store64_relaxed(uint64_t *p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+PE_HOT void pe_store8_relaxed(uint8_t *p, uint8_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+PE_HOT uint8_t pe_load8_relaxed(const uint8_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+PE_HOT void pe_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+/// A counter with one writer: a plain add that other threads may read at any time.
+PE_HOT void pe_count(uint64_t *p, uint64_t by) {
+  __atomic_store_n(p, __atomic_load_n(p, __ATOMIC_RELAXED) + by, __ATOMIC_RELAXED);
+}
+
+/// Bit i is set when key i (of five, 8 bytes each, at a 64-byte aligned bucket) equals `key`.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PE_SCALAR_MATCH 1
+#endif
+#endif
+#if defined(__AVX2__) && !defined(PE_SCALAR_MATCH)
+#include <immintrin.h>
+PE_HOT uint32_t pe_match5(const void *bucket, uint64_t key) {
+  __m256i k = _mm256_set1_epi64x((long long)key);
+  __m256i v = _mm256_load_si256((const __m256i *)bucket);
+  uint32_t m = (uint32_t)_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(v, k)));
+  return m | ((uint32_t)(((const uint64_t *)bucket)[4] == key) << 4);
+}
+#else
+PE_HOT uint32_t pe_match5(const void *bucket, uint64_t key) {
+  const uint64_t *k = (const uint64_t *)bucket;
+  uint32_t m = 0;
+  for (int i = 0; i < 5; i++) m |= (uint32_t)(__atomic_load_n(&k[i], __ATOMIC_ACQUIRE) == key) << i;
+  return m;
+}
+#endif
+
+/// Zeroed pages, huge ones where the kernel gives them; NULL when there is no memory.
+void *_Nullable pe_pages(size_t byte_count);
+void pe_pages_free(void *p, size_t byte_count);
+#pragma clang assume_nonnull end
