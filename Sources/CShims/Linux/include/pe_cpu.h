@@ -2,6 +2,9 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 #pragma clang assume_nonnull begin
 
 /// Marks a C function that a burst may call: it neither locks nor allocates.
@@ -51,7 +54,6 @@ PE_HOT void pe_count(uint64_t *p, uint64_t by) {
 #endif
 #endif
 #if defined(__AVX2__) && !defined(PE_SCALAR_MATCH)
-#include <immintrin.h>
 PE_HOT uint32_t pe_match5(const void *bucket, uint64_t key) {
   __m256i k = _mm256_set1_epi64x((long long)key);
   __m256i v = _mm256_load_si256((const __m256i *)bucket);
