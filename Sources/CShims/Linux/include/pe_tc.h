@@ -1,0 +1,20 @@
+// Drops everything that enters or leaves a network device, by a two-instruction BPF program.
+#pragma once
+#include <stdint.h>
+#pragma clang assume_nonnull begin
+
+/// Drops all packets that device `ifindex` of the calling thread's namespace receives (`ingress` not 0)
+/// or sends (`ingress` 0), through TCX (kernel >= 6.6). AF_PACKET sockets still see what is received:
+/// the hook runs after the taps (net/core/dev.c, __netif_receive_skb_core).
+/// Returns a descriptor that holds the attachment (close it to end the drop), or -errno:
+/// -EINVAL or -EOPNOTSUPP where the kernel has no TCX, -EPERM without CAP_BPF and CAP_NET_ADMIN,
+/// -ENODEV when there is no such device.
+int pe_tc_drop_attach(int ifindex, int ingress);
+
+/// The same through a clsact qdisc and a cls_bpf filter (kernel >= 4.5). Replaces an earlier one; it
+/// outlives the process. Returns 0 or -errno.
+int pe_tc_drop_attach_clsact(int ifindex, int ingress);
+/// Removes the filter of pe_tc_drop_attach_clsact and nothing else; the clsact qdisc stays, others may
+/// use it. 0, or -errno (-ENOENT or -EINVAL when there was none).
+int pe_tc_drop_detach_clsact(int ifindex, int ingress);
+#pragma clang assume_nonnull end
