@@ -1,0 +1,256 @@
+// The published root and the records it points to: all that a worker can see.
+
+public import CLinux
+public import Wire
+
+/// One broadcast domain, 48 bytes.
+public struct BridgeDomain: BitwiseCopyable, Sendable {
+    /// VNI in the upper 24 bits, as the second word of a VXLAN header, host order.
+    public var vniWord: UInt32
+    /// UDP destination port, network order.
+    public var vxlanPortRaw: UInt16
+    public var flags: Flags
+    /// The gateway's MAC; 0 for none.
+    public var gatewayMAC: UInt64
+    /// Where BUM goes; nil until there is somebody.
+    public var flood: FloodList?
+    /// 0 while the index is free.
+    public var isUsed: Bool
+
+    public struct Flags: OptionSet, BitwiseCopyable, Sendable {
+        public let rawValue: UInt8
+        @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
+        @inlinable public static var acceptUnknownVTEP: Flags { Flags(rawValue: 1) }
+        @inlinable public static var neighborSuppression: Flags { Flags(rawValue: 2) }
+    }
+    public init(vni: VNI, vxlanPort: UInt16, gatewayMAC: MACAddress? = nil, flags: Flags = []) {
+        vniWord = vni.rawValue << 8
+        vxlanPortRaw = vxlanPort.bigEndian
+        self.gatewayMAC = gatewayMAC?.rawValue ?? 0
+        self.flags = flags
+        flood = nil
+        isUsed = true
+    }
+    public init() {
+        vniWord = 0
+        vxlanPortRaw = 0
+        gatewayMAC = 0
+        flags = []
+        flood = nil
+        isUsed = false
+    }
+    public var vni: VNI { VNI(word: vniWord) }
+}
+
+/// An immutable list of flood targets: circuits, then tunnels.
+public struct FloodList: BitwiseCopyable, @unchecked Sendable {
+    /// Circuit count, tunnel count, then the indexes.
+    @usableFromInline let words: UnsafePointer<UInt32>
+    @usableFromInline init(words: UnsafePointer<UInt32>) { self.words = words }
+    @inlinable @inline(__always) public var circuitCount: Int { Int(words[0]) }
+    @inlinable @inline(__always) public var tunnelCount: Int { Int(words[1]) }
+    @inlinable @inline(__always) public func circuit(_ index: Int) -> UInt32 { words[2 &+ index] }
+    @inlinable @inline(__always)
+    public func tunnel(_ index: Int) -> UInt32 { words[2 &+ Int(words[0]) &+ index] }
+}
+
+/// One attachment circuit: a port and what VLAN its frames carry there.
+public struct Circuit: BitwiseCopyable, Hashable, Sendable {
+    public var port: UInt16
+    /// VLAN ID; 0 is untagged.
+    public var vlan: UInt16
+    public var domain: UInt16
+    public var isUsed: Bool
+    public init(port: UInt16, vlan: UInt16, domain: UInt16) {
+        self.port = port
+        self.vlan = vlan
+        self.domain = domain
+        isUsed = true
+    }
+    public init() {
+        port = 0
+        vlan = 0
+        domain = 0
+        isUsed = false
+    }
+}
+
+/// What a port is for.
+public enum PortRole: UInt8, BitwiseCopyable, Sendable {
+    case unused, underlay, circuits
+    /// An exception TAP: the host's side of another port.
+    case exception
+}
+
+/// One port as the pipeline sees it.
+public struct PortEntry: BitwiseCopyable, @unchecked Sendable {
+    public var role: PortRole
+    public var isUp: Bool
+    /// Layer 3 MTU.
+    public var mtu: UInt16
+    /// Of an underlay or circuit port its exception TAP, of a TAP its port; ``none`` without.
+    public var partner: UInt16
+    /// The circuit of untagged frames; ``noCircuit`` without.
+    public var untaggedCircuit: UInt32
+    /// 4096 circuit indexes by VLAN ID, or nil when only untagged frames have a circuit.
+    public var vlanCircuits: UnsafePointer<UInt32>?
+    /// The port's own MAC; 0 when it has none.
+    public var mac: UInt64
+    @inlinable public static var none: UInt16 { UInt16.max }
+    @inlinable public static var noCircuit: UInt32 { UInt32.max }
+    public init(role: PortRole = .unused, mtu: UInt16 = 1500, mac: MACAddress = .zero, partner: UInt16 = UInt16.max) {
+        self.role = role
+        isUp = true
+        self.mtu = mtu
+        self.partner = partner
+        untaggedCircuit = Self.noCircuit
+        vlanCircuits = nil
+        self.mac = mac.rawValue
+    }
+}
+
+/// One remote VTEP: how to get there.
+///
+/// With one path `slotMask` is 0 and `first` is the adjacency; else `first` is the tunnel's first
+/// slot and a flow takes slot `first + (hash & slotMask)`.
+public struct Tunnel: BitwiseCopyable, Sendable {
+    public var first: UInt32
+    public var slotMask: UInt32
+    /// No route, or no resolved next hop: packets are dropped with this reason.
+    public var unusable: DropReason?
+    public init() {
+        first = 0
+        slotMask = 0
+        unusable = .noUnderlayRoute
+    }
+}
+
+/// One underlay path of one VTEP: the outer header with the next hop in it.
+///
+/// 128 bytes of raw memory; with IPv4 all of it that is read lies in the first cache line.
+///
+///     0 port  2 header length  3 flags  4 MTU of the port  6 checksum base  8 header (50 or 70 bytes)
+///
+/// The checksum base is the folded one's complement sum, in memory order, of: the IPv4 header
+/// without total length and checksum; or the IPv6 pseudo-header (addresses and next header 17)
+/// without length.
+public struct Adjacency: BitwiseCopyable, @unchecked Sendable {
+    @usableFromInline let base: UnsafeMutableRawPointer
+    @inlinable @inline(__always) public init(at base: UnsafeMutableRawPointer) { self.base = base }
+    public static let byteCount = 128
+    @inlinable public static var headerOffset: Int { 8 }
+
+    @inlinable @inline(__always) public var port: UInt16 { base[raw16: 0] }
+    @inlinable @inline(__always) public var headerByteCount: Int { Int(base[byte: 2]) }
+    @inlinable @inline(__always) public var isIPv6: Bool { base[byte: 3] & 1 != 0 }
+    /// IPv6 only: send UDP checksum 0 (RFC 6935).
+    @inlinable @inline(__always) public var hasZeroChecksum: Bool { base[byte: 3] & 2 != 0 }
+    /// Largest outer IP packet.
+    @inlinable @inline(__always) public var mtu: UInt16 { base[raw16: 4] }
+    @inlinable @inline(__always) public var checksumBase: UInt16 { base[raw16: 6] }
+    @inlinable @inline(__always) public var header: UnsafeRawPointer { UnsafeRawPointer(base + 8) }
+}
+
+/// Everything a worker can see. Copied into locals once per burst; the pointers stay valid until
+/// the worker's next quiescent point.
+public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
+    /// Bridge domain and MAC to ``FDBValue``.
+    public var fdb: BucketView
+    /// VNI to ``VNITarget``; 2^24 words.
+    public var vnis: UnsafePointer<UInt32>
+    public var domains: UnsafePointer<BridgeDomain>
+    public var circuits: UnsafePointer<Circuit>
+    public var ports: UnsafePointer<PortEntry>
+    public var portCount: UInt16
+    public var tunnels: UnsafePointer<Tunnel>
+    /// ECMP slots: adjacency indexes.
+    public var slots: UnsafePointer<UInt32>
+    public var adjacencies: UnsafeMutableRawPointer
+    /// VTEP address key to tunnel index.
+    public var vteps: BucketView
+    /// Tunnel index to the VTEP's IPv6 address (two words as in a packet); zero for IPv4.
+    public var vtepAddresses: UnsafePointer<UInt64>
+    /// Which VTEPs belong to which domain: `vtepWords` words of 64 bits per domain.
+    public var members: UnsafePointer<UInt64>
+    public var vtepWords: Int
+    /// Local tunnel endpoints as loaded from a packet; unused lanes are 0.
+    public var localIPv4: SIMD4<UInt32>
+    /// Local IPv6 tunnel endpoints, two words each.
+    public var localIPv6: UnsafePointer<UInt64>
+    public var localIPv6Count: Int
+    /// UDP ports of VXLAN as loaded from a packet; unused lanes are 0.
+    public var vxlanPorts: SIMD8<UInt16>
+
+    @inlinable @inline(__always)
+    public func adjacency(_ index: UInt32) -> Adjacency { Adjacency(at: adjacencies + Int(index) &<< 7) }
+
+    /// The path that a flow takes through a tunnel.
+    @inlinable @inline(__always)
+    public func adjacency(of tunnel: UnsafePointer<Tunnel>, hash: UInt32) -> Adjacency {
+        let mask = tunnel.pointee.slotMask
+        if mask == 0 { return adjacency(tunnel.pointee.first) }
+        return adjacency(slots[Int(tunnel.pointee.first &+ (hash & mask))])
+    }
+
+    @inlinable @inline(__always)
+    public func isMember(domain: UInt16, tunnel: UInt32) -> Bool {
+        let word = pe_load64_relaxed(members + (Int(domain) &* vtepWords &+ Int(tunnel &>> 6)))
+        return word &>> UInt64(tunnel & 63) & 1 != 0
+    }
+
+    /// Whether `raw`, as loaded from a packet, is a local IPv4 tunnel endpoint.
+    @inlinable @inline(__always)
+    public func isLocal(ipv4 raw: UInt32) -> Bool { any(localIPv4 .== raw) && raw != 0 }
+
+    @inlinable @inline(__always)
+    public func isLocal(ipv6 first: UInt64, _ second: UInt64) -> Bool {
+        var index = 0
+        while index < localIPv6Count {
+            if localIPv6[index &* 2] == first && localIPv6[index &* 2 &+ 1] == second { return true }
+            index &+= 1
+        }
+        return false
+    }
+    @inlinable @inline(__always)
+    public func isVXLAN(port raw: UInt16) -> Bool { any(vxlanPorts .== raw) && raw != 0 }
+
+    /// The tunnel index of an IPv4 VTEP, as loaded from a packet; ``BucketView/miss`` if unknown.
+    @inlinable @inline(__always)
+    public func vtep(ipv4 raw: UInt32) -> UInt32 {
+        let key = VTEPKey.make(ipv4: raw)
+        return vteps.value(of: key, in: vteps.bucket(of: key))
+    }
+    /// The tunnel index of an IPv6 VTEP; two addresses with the same key are told apart.
+    @inlinable @inline(__always)
+    public func vtep(ipv6 first: UInt64, _ second: UInt64) -> UInt32 {
+        let key = VTEPKey.make(ipv6: first, second)
+        let found = vteps.value(of: key, in: vteps.bucket(of: key))
+        if found == BucketView.miss { return found }
+        let address = vtepAddresses + Int(found) &* 2
+        return address[0] == first && address[1] == second ? found : BucketView.miss
+    }
+}
+
+/// Keys of the VTEP index. An IPv6 address is hashed to 62 bits; the writer refuses a second
+/// address with the same hash.
+public enum VTEPKey {
+    @inlinable @inline(__always)
+    public static func make(ipv4 raw: UInt32) -> UInt64 { UInt64(raw) | 1 &<< 62 }
+    @inlinable @inline(__always)
+    public static func make(ipv6 first: UInt64, _ second: UInt64) -> UInt64 {
+        let low = UInt64(pe_crc32c(pe_crc32c(1, first), second))
+        let high = UInt64(pe_crc32c(pe_crc32c(0x8000_0001, second), first))
+        return (high &<< 32 | low) & 0x3FFF_FFFF_FFFF_FFFF | 1
+    }
+}
+
+/// What a VNI leads to: 0 unknown, else kind in the top bits and an index.
+public enum VNITarget {
+    @inlinable @inline(__always)
+    public static func domain(_ index: UInt16) -> UInt32 { 1 &<< 24 | UInt32(index) }
+    /// The domain of a VNI word; 0, which is no domain, for anything else.
+    @inlinable @inline(__always)
+    public static func domain(of word: UInt32) -> UInt16 {
+        word &>> 24 == 1 ? UInt16(truncatingIfNeeded: word) : 0
+    }
+}

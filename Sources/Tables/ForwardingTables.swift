@@ -1,0 +1,482 @@
+// The writer's side of all tables: what the control plane changes, and how workers get to see it.
+
+import CLinux
+public import Wire
+
+/// Owns every table. All calls come from the control thread.
+///
+/// The FDB, the VNI map and the VTEP membership change in place, one word at a time. Everything
+/// else is edited in a private copy; ``publish()`` makes new blocks of what changed and swaps the
+/// root, and the old blocks are freed when every worker has been quiescent.
+public final class ForwardingTables {
+    public let limits: TableLimits
+    public let counters: Counters
+    public let learning: LearnRings
+    public let publication: Publication
+
+    let fdb: BucketTable
+    let vteps: BucketTable
+    private let vnis: UnsafeMutablePointer<UInt32>
+    private let members: UnsafeMutablePointer<UInt64>
+    private let vtepAddresses: UnsafeMutablePointer<UInt64>
+    private let vtepWords: Int
+
+    var domains: [BridgeDomain]
+    var circuits: [Circuit]
+    var ports: [PortEntry]
+    var tunnels: [TunnelRecord]
+    private var freeDomains: IndexPool
+    private var freeCircuits: IndexPool
+    private var freeTunnels: IndexPool
+    private var localEndpoints: [IPAddress] = []
+    private var vxlanPorts: [UInt16] = []
+    public var outerHeader = OuterHeaderOptions() { didSet { dirty.formUnion([.tunnels]) } }
+
+    var dirty: Dirty = [.all]
+    private var hasDeletions = false
+    private var root: UnsafeMutablePointer<ForwardingState>
+
+    /// What ``publish()`` has to make anew.
+    struct Dirty: OptionSet {
+        let rawValue: Int
+        static let domains = Dirty(rawValue: 1), circuits = Dirty(rawValue: 2), ports = Dirty(rawValue: 4)
+        static let tunnels = Dirty(rawValue: 8), endpoints = Dirty(rawValue: 16)
+        static let all = Dirty(rawValue: 31)
+    }
+
+    /// A tunnel as the writer keeps it.
+    struct TunnelRecord {
+        var remote: IPAddress?
+        var paths: [TunnelPath] = []
+        var unusable: DropReason? = .noUnderlayRoute
+        /// The path of each slot, so that the next change moves as few flows as it can.
+        var slots: [TunnelPath.Identity] = []
+    }
+
+    public init(limits: TableLimits) throws(TableError) {
+        self.limits = limits
+        fdb = try BucketTable(name: "fdb (limits.macs)", capacity: limits.macs)
+        vteps = try BucketTable(name: "vteps (limits.vteps)", capacity: limits.vteps)
+        counters = try Counters(limits: limits)
+        learning = try LearnRings(limits: limits, slotCount: fdb.slotCount)
+        vtepWords = limits.vteps / 64
+        func pages(_ name: String, _ bytes: Int) throws(TableError) -> UnsafeMutableRawPointer {
+            guard let memory = pe_pages(bytes) else { throw .outOfMemory(table: name, byteCount: bytes) }
+            return memory
+        }
+        vnis = try pages("VNI map", 4 << 24).assumingMemoryBound(to: UInt32.self)
+        members = try pages("VTEP membership", limits.domains * vtepWords * 8).assumingMemoryBound(to: UInt64.self)
+        vtepAddresses = try pages("VTEP addresses", limits.vteps * 16).assumingMemoryBound(to: UInt64.self)
+        // Blocks have their full capacity from the start: an index that a worker reads from a table
+        // that changes in place is inside every block, also one published before the index was used.
+        domains = [BridgeDomain](repeating: BridgeDomain(), count: limits.domains)
+        circuits = [Circuit](repeating: Circuit(), count: limits.circuits)
+        ports = []
+        tunnels = [TunnelRecord](repeating: TunnelRecord(), count: limits.vteps)
+        freeDomains = IndexPool(name: "bridge domains (limits.l2vnis)", first: 1, limit: limits.domains)
+        freeCircuits = IndexPool(name: "circuits (limits.circuits)", first: 0, limit: limits.circuits)
+        freeTunnels = IndexPool(name: "vteps (limits.vteps)", first: 0, limit: limits.vteps)
+        root = .allocate(capacity: 1)
+        root.initialize(to: ForwardingState(
+            fdb: fdb.view, vnis: UnsafePointer(vnis), domains: UnsafePointer(Self.block(domains)),
+            circuits: UnsafePointer(Self.block(circuits)), ports: UnsafePointer(Self.block([PortEntry()])),
+            portCount: 0, tunnels: UnsafePointer(Self.block([Tunnel](repeating: Tunnel(), count: limits.vteps))),
+            slots: UnsafePointer(Self.block([UInt32(0)])), adjacencies: Self.rawBlock(128), vteps: vteps.view,
+            vtepAddresses: UnsafePointer(vtepAddresses), members: UnsafePointer(members), vtepWords: vtepWords,
+            localIPv4: SIMD4(repeating: 0), localIPv6: UnsafePointer(Self.block([UInt64(0)])), localIPv6Count: 0,
+            vxlanPorts: SIMD8(repeating: 0)))
+        publication = Publication(UnsafeRawPointer(root), readerCount: limits.workers)
+    }
+
+    deinit {
+        pe_pages_free(vnis, 4 << 24)
+        pe_pages_free(members, limits.domains * vtepWords * 8)
+        pe_pages_free(vtepAddresses, limits.vteps * 16)
+    }
+
+    /// A block that readers get: the elements' bytes on a cache line of their own.
+    static func block<Element: BitwiseCopyable>(_ elements: [Element]) -> UnsafeMutablePointer<Element> {
+        let raw = UnsafeMutableRawPointer.allocate(
+            byteCount: max(1, elements.count) * MemoryLayout<Element>.stride, alignment: 64)
+        let typed = raw.bindMemory(to: Element.self, capacity: max(1, elements.count))
+        elements.withUnsafeBufferPointer { source in
+            if let start = source.baseAddress { typed.initialize(from: start, count: source.count) }
+        }
+        return typed
+    }
+    static func rawBlock(_ byteCount: Int) -> UnsafeMutableRawPointer {
+        let raw = UnsafeMutableRawPointer.allocate(byteCount: max(64, byteCount), alignment: 64)
+        raw.initializeMemory(as: UInt8.self, repeating: 0, count: max(64, byteCount))
+        return raw
+    }
+
+    // MARK: Ports and circuits
+
+    /// Sets a port's record; its circuits stay.
+    public func setPort(_ index: UInt16, _ entry: PortEntry) throws(TableError) {
+        guard Int(index) < limits.ports else { throw .full(table: "ports (limits.ports)", limit: limits.ports) }
+        while ports.count <= Int(index) { ports.append(PortEntry()) }
+        ports[Int(index)] = entry
+        dirty.formUnion([.ports])
+    }
+    public func port(_ index: UInt16) -> PortEntry? { Int(index) < ports.count ? ports[Int(index)] : nil }
+    public var portCount: Int { ports.count }
+
+    /// Adds an attachment circuit; `vlan` 0 is untagged. Returns its index.
+    public func addCircuit(port: UInt16, vlan: UInt16, domain: UInt16) throws(TableError) -> UInt32 {
+        let index = try freeCircuits.take()
+        circuits[index] = Circuit(port: port, vlan: vlan, domain: domain)
+        dirty.formUnion([.circuits, .ports])
+        return UInt32(index)
+    }
+    public func removeCircuit(_ index: UInt32) {
+        guard Int(index) < circuits.count, circuits[Int(index)].isUsed else { return }
+        circuits[Int(index)] = Circuit()
+        freeCircuits.release(Int(index), epoch: publication.epoch)
+        hasDeletions = true
+        dirty.formUnion([.circuits, .ports])
+    }
+    public func circuit(_ index: UInt32) -> Circuit? {
+        Int(index) < circuits.count && circuits[Int(index)].isUsed ? circuits[Int(index)] : nil
+    }
+
+    // MARK: Bridge domains
+
+    /// Adds a domain and makes its VNI lead to it. Returns its index.
+    public func addDomain(_ domain: BridgeDomain) throws(TableError) -> UInt16 {
+        let index = try freeDomains.take()
+        domains[index] = domain
+        domains[index].flood = nil
+        counters.clear(domain: UInt16(index))
+        dirty.formUnion([.domains])
+        pendingVNIs.append((domain.vni, VNITarget.domain(UInt16(index))))
+        return UInt16(index)
+    }
+    /// VNIs that start to lead somewhere when the records they lead to are published.
+    private var pendingVNIs: [(VNI, UInt32)] = []
+
+    /// Changes a domain's record, not its VNI and not its flood list.
+    public func updateDomain(_ index: UInt16, _ body: (inout BridgeDomain) -> Void) {
+        guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
+        let flood = domains[Int(index)].flood
+        body(&domains[Int(index)])
+        domains[Int(index)].flood = flood
+        dirty.formUnion([.domains])
+    }
+    /// Removes a domain. Its MACs, circuits and members are removed by the caller first.
+    public func removeDomain(_ index: UInt16) {
+        guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
+        pe_store32(vnis + Int(domains[Int(index)].vni.rawValue), 0)
+        pendingVNIs.removeAll { $0.1 == VNITarget.domain(index) }
+        retireFlood(domains[Int(index)].flood)
+        domains[Int(index)] = BridgeDomain()
+        for word in 0..<vtepWords { pe_store64(members + (Int(index) * vtepWords + word), 0) }
+        freeDomains.release(Int(index), epoch: publication.epoch)
+        hasDeletions = true
+        dirty.formUnion([.domains])
+    }
+    public func domain(_ index: UInt16) -> BridgeDomain? {
+        Int(index) < domains.count && domains[Int(index)].isUsed ? domains[Int(index)] : nil
+    }
+
+    /// Sets where a domain's BUM goes; replaces the list as a whole.
+    public func setFlood(domain index: UInt16, circuits: [UInt32], tunnels: [UInt32]) throws(TableError) {
+        guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
+        guard circuits.count + tunnels.count <= limits.floodTargets else {
+            throw .full(table: "flood list (limits.floodTargets)", limit: limits.floodTargets)
+        }
+        retireFlood(domains[Int(index)].flood)
+        let words = [UInt32(circuits.count), UInt32(tunnels.count)] + circuits + tunnels
+        domains[Int(index)].flood = circuits.isEmpty && tunnels.isEmpty
+            ? nil : FloodList(words: UnsafePointer(Self.block(words)))
+        dirty.formUnion([.domains])
+    }
+    private var retiredFloods: [UnsafeRawPointer] = []
+    private func retireFlood(_ flood: FloodList?) {
+        if let flood { retiredFloods.append(UnsafeRawPointer(flood.words)) }
+    }
+
+    // MARK: Tunnels
+
+    /// The tunnel to `remote`, made when it is new. It is unusable until ``setPaths(tunnel:_:unusable:)``.
+    public func tunnel(to remote: IPAddress) throws(TableError) -> UInt32 {
+        let key: UInt64
+        var words: (UInt64, UInt64) = (0, 0)
+        switch remote {
+        case .v4(let address): key = VTEPKey.make(ipv4: address.networkOrder)
+        case .v6(let address):
+            words = (address.high.bigEndian, address.low.bigEndian)
+            key = VTEPKey.make(ipv6: words.0, words.1)
+        }
+        if let known = vteps.value(of: key) {
+            guard tunnels[Int(known)].remote == remote else {
+                throw .full(table: "vteps: \(remote) has the same hash as another VTEP", limit: limits.vteps)
+            }
+            return known
+        }
+        let index = try freeTunnels.take()
+        tunnels[index] = TunnelRecord(remote: remote)
+        vtepAddresses[index * 2] = words.0
+        vtepAddresses[index * 2 + 1] = words.1
+        dirty.formUnion([.tunnels])
+        do { try vteps.set(key, UInt32(index)) } catch {
+            freeTunnels.release(index, epoch: publication.epoch)
+            throw error
+        }
+        return UInt32(index)
+    }
+
+    /// The paths to a tunnel's VTEP, or why there are none.
+    public func setPaths(tunnel index: UInt32, _ paths: [TunnelPath], unusable: DropReason?) {
+        guard Int(index) < tunnels.count, tunnels[Int(index)].remote != nil else { return }
+        let kept = Array(paths.prefix(limits.paths))
+        let reason = kept.isEmpty ? unusable ?? .noUnderlayRoute : nil
+        if tunnels[Int(index)].paths == kept && tunnels[Int(index)].unusable == reason { return }
+        tunnels[Int(index)].paths = kept
+        tunnels[Int(index)].unusable = reason
+        dirty.formUnion([.tunnels])
+    }
+    /// Removes a tunnel to which no MAC, flood list or domain refers any more.
+    public func removeTunnel(_ index: UInt32) {
+        guard Int(index) < tunnels.count, let remote = tunnels[Int(index)].remote else { return }
+        switch remote {
+        case .v4(let address): vteps.remove(VTEPKey.make(ipv4: address.networkOrder), epoch: publication.epoch)
+        case .v6(let address):
+            vteps.remove(
+                VTEPKey.make(ipv6: address.high.bigEndian, address.low.bigEndian), epoch: publication.epoch)
+        }
+        tunnels[Int(index)] = TunnelRecord()
+        freeTunnels.release(Int(index), epoch: publication.epoch)
+        hasDeletions = true
+        dirty.formUnion([.tunnels])
+    }
+    public func remote(of tunnel: UInt32) -> IPAddress? {
+        Int(tunnel) < tunnels.count ? tunnels[Int(tunnel)].remote : nil
+    }
+    public func paths(of tunnel: UInt32) -> (paths: [TunnelPath], unusable: DropReason?) {
+        guard Int(tunnel) < tunnels.count else { return ([], .noUnderlayRoute) }
+        return (tunnels[Int(tunnel)].paths, tunnels[Int(tunnel)].unusable)
+    }
+
+    /// Whether packets from a VTEP are accepted in a domain.
+    public func setMember(domain: UInt16, tunnel: UInt32, _ isMember: Bool) {
+        guard Int(domain) < limits.domains, Int(tunnel) < limits.vteps else { return }
+        let word = members + (Int(domain) * vtepWords + Int(tunnel >> 6))
+        let bit = UInt64(1) << UInt64(tunnel & 63)
+        pe_store64(word, isMember ? word.pointee | bit : word.pointee & ~bit)
+    }
+
+    /// The addresses that VXLAN packets come to and from, and the UDP ports they come to.
+    public func setEndpoints(_ addresses: [IPAddress], vxlanPorts ports: [UInt16]) throws(TableError) {
+        guard addresses.filter(\.isV4).count <= TableLimits.localVTEPs,
+            addresses.filter({ !$0.isV4 }).count <= TableLimits.localVTEPs
+        else { throw .full(table: "local tunnel endpoints of a family", limit: TableLimits.localVTEPs) }
+        guard ports.count <= TableLimits.vxlanPorts else {
+            throw .full(table: "VXLAN UDP ports", limit: TableLimits.vxlanPorts)
+        }
+        localEndpoints = addresses
+        vxlanPorts = ports
+        dirty.formUnion([.endpoints, .tunnels])
+    }
+
+    // MARK: FDB
+
+    public var macCount: Int { fdb.count }
+    public var tunnelCount: Int { tunnels.count { $0.remote != nil } }
+
+    public func setMAC(domain: UInt16, _ mac: MACAddress, _ value: FDBValue) throws(TableError) {
+        let key = FDBKey.make(domain: domain, mac: mac.rawValue)
+        guard key != 0 else { return }
+        let isNew = fdb.value(of: key) == nil
+        // A slot that another MAC had keeps no mark of it.
+        try fdb.set(key, value.rawValue)
+        if isNew, let slot = fdb.slot(of: key) { learning.clearMarks(slot: slot) }
+    }
+    public func removeMAC(domain: UInt16, _ mac: MACAddress) {
+        if fdb.remove(FDBKey.make(domain: domain, mac: mac.rawValue), epoch: publication.epoch) {
+            hasDeletions = true
+        }
+    }
+    public func mac(domain: UInt16, _ mac: MACAddress) -> FDBValue? {
+        fdb.value(of: FDBKey.make(domain: domain, mac: mac.rawValue)).map(FDBValue.init(rawValue:))
+    }
+    /// The FDB slot of a MAC: what ``LearnRings`` marks.
+    public func slot(domain: UInt16, _ mac: MACAddress) -> UInt32? {
+        fdb.slot(of: FDBKey.make(domain: domain, mac: mac.rawValue))
+    }
+
+    // MARK: Publication
+
+    /// A worker's view of the tables.
+    public func reader(worker: Int) -> PublicationReader { publication.reader(worker) }
+
+    /// Makes all changes visible to workers, and frees what they no longer hold.
+    public func publish() {
+        if !dirty.isEmpty || !retiredFloods.isEmpty { publishRoot() }
+        for (vni, target) in pendingVNIs { pe_store32(vnis + Int(vni.rawValue), target) }
+        pendingVNIs.removeAll()
+        if hasDeletions {
+            publication.advance()
+            hasDeletions = false
+        }
+        collect()
+    }
+
+    /// Frees what workers no longer hold; called from the control thread's clock too.
+    public func collect() {
+        let passed = publication.reclaim()
+        fdb.reclaim(through: passed)
+        vteps.reclaim(through: passed)
+        freeDomains.reclaim(through: passed)
+        freeCircuits.reclaim(through: passed)
+        freeTunnels.reclaim(through: passed)
+    }
+
+    private func publishRoot() {
+        var next = root.pointee
+        var old: [UnsafeRawPointer] = retiredFloods
+        retiredFloods.removeAll()
+        if dirty.contains(.domains) {
+            old.append(UnsafeRawPointer(next.domains))
+            next.domains = UnsafePointer(Self.block(domains))
+        }
+        if dirty.contains(.circuits) {
+            old.append(UnsafeRawPointer(next.circuits))
+            next.circuits = UnsafePointer(Self.block(circuits))
+        }
+        if dirty.contains(.ports) { old += replacePorts(&next) }
+        if dirty.contains(.endpoints) { old += replaceEndpoints(&next) }
+        if dirty.contains(.tunnels) { old += replaceTunnels(&next) }
+        dirty = []
+        let fresh = UnsafeMutablePointer<ForwardingState>.allocate(capacity: 1)
+        fresh.initialize(to: next)
+        let previous = root
+        root = fresh
+        let retired = old
+        publication.publish(UnsafeRawPointer(fresh)) {
+            for block in retired { UnsafeMutableRawPointer(mutating: block).deallocate() }
+            previous.deallocate()
+        }
+    }
+
+    private func replacePorts(_ next: inout ForwardingState) -> [UnsafeRawPointer] {
+        var old: [UnsafeRawPointer] = [UnsafeRawPointer(next.ports)]
+        for index in 0..<Int(next.portCount) {
+            if let table = next.ports[index].vlanCircuits { old.append(UnsafeRawPointer(table)) }
+        }
+        var entries = ports
+        var tables: [Int: [UInt32]] = [:]
+        for index in entries.indices { entries[index].untaggedCircuit = PortEntry.noCircuit }
+        for (index, circuit) in circuits.enumerated() where circuit.isUsed && Int(circuit.port) < entries.count {
+            let port = Int(circuit.port)
+            if circuit.vlan == 0 {
+                entries[port].untaggedCircuit = UInt32(index)
+            } else {
+                tables[port, default: [UInt32](repeating: PortEntry.noCircuit, count: 4096)][
+                    Int(circuit.vlan & 0xFFF)] = UInt32(index)
+            }
+        }
+        for (port, table) in tables { entries[port].vlanCircuits = UnsafePointer(Self.block(table)) }
+        next.ports = UnsafePointer(Self.block(entries))
+        next.portCount = UInt16(entries.count)
+        return old
+    }
+
+    private func replaceEndpoints(_ next: inout ForwardingState) -> [UnsafeRawPointer] {
+        let old = [UnsafeRawPointer(next.localIPv6)]
+        next.localIPv4 = SIMD4(repeating: 0)
+        next.vxlanPorts = SIMD8(repeating: 0)
+        var words: [UInt64] = []
+        var lane = 0
+        for endpoint in localEndpoints {
+            switch endpoint {
+            case .v4(let address):
+                next.localIPv4[lane] = address.networkOrder
+                lane += 1
+            case .v6(let address): words += [address.high.bigEndian, address.low.bigEndian]
+            }
+        }
+        for (index, port) in vxlanPorts.enumerated() { next.vxlanPorts[index] = port.bigEndian }
+        next.localIPv6 = UnsafePointer(Self.block(words))
+        next.localIPv6Count = words.count / 2
+        return old
+    }
+
+    private func replaceTunnels(_ next: inout ForwardingState) -> [UnsafeRawPointer] {
+        let old = [UnsafeRawPointer(next.tunnels), UnsafeRawPointer(next.slots), UnsafeRawPointer(next.adjacencies)]
+        let pathCount = tunnels.reduce(0) { $0 + $1.paths.count }
+        let adjacencies = Self.rawBlock(pathCount * Adjacency.byteCount)
+        var records: [Tunnel] = []
+        var slots: [UInt32] = []
+        var used = 0
+        for index in tunnels.indices {
+            var record = Tunnel()
+            record.unusable = tunnels[index].unusable
+            let local = tunnels[index].remote.flatMap { remote in
+                localEndpoints.first { $0.isV4 == remote.isV4 }
+            }
+            if let remote = tunnels[index].remote, let local, !tunnels[index].paths.isEmpty {
+                let first = used
+                for path in tunnels[index].paths {
+                    Adjacency.write(
+                        at: adjacencies + used * Adjacency.byteCount, path: path, local: local, remote: remote,
+                        options: outerHeader)
+                    used += 1
+                }
+                record.unusable = nil
+                record.first = UInt32(first)
+                if tunnels[index].paths.count > 1 {
+                    let assigned = assignSlots(&tunnels[index])
+                    record.first = UInt32(slots.count)
+                    record.slotMask = UInt32(assigned.count - 1)
+                    slots += assigned.map { UInt32(first + $0) }
+                } else {
+                    tunnels[index].slots = tunnels[index].paths.map(\.identity)
+                }
+            } else if record.unusable == nil {
+                record.unusable = .noUnderlayRoute
+            }
+            records.append(record)
+        }
+        next.tunnels = UnsafePointer(Self.block(records))
+        next.slots = UnsafePointer(Self.block(slots))
+        next.adjacencies = adjacencies
+        return old
+    }
+
+    private func assignSlots(_ tunnel: inout TunnelRecord) -> [Int] {
+        let members = tunnel.paths.map { (id: $0.identity, weight: $0.weight) }
+        // Never fewer slots than before, so that a path that returns finds its flows again.
+        let count = max(ResilientSlots.slotCount(memberCount: members.count), tunnel.slots.count)
+        let assigned = ResilientSlots.assign(previous: tunnel.slots, members: members, count: count)
+        tunnel.slots = assigned.map { members[$0].id }
+        return assigned
+    }
+}
+
+/// Indexes that are handed out once each, and again only when every worker has forgotten them.
+struct IndexPool {
+    let name: String
+    let limit: Int
+    private var next: Int
+    private var free: [Int] = []
+    private var resting: [(index: Int, epoch: UInt64)] = []
+
+    init(name: String, first: Int, limit: Int) {
+        self.name = name
+        self.limit = limit
+        next = first
+    }
+    mutating func take() throws(TableError) -> Int {
+        if let index = free.popLast() { return index }
+        guard next < limit else { throw .full(table: name, limit: limit) }
+        next += 1
+        return next - 1
+    }
+    mutating func release(_ index: Int, epoch: UInt64) { resting.append((index, epoch)) }
+    mutating func reclaim(through epoch: UInt64) {
+        guard let first = resting.first, first.epoch <= epoch else { return }
+        free += resting.filter { $0.epoch <= epoch }.map(\.index)
+        resting.removeAll { $0.epoch <= epoch }
+    }
+}
