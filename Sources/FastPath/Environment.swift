@@ -1,0 +1,200 @@
+// Starts DPDK's environment once per process: memory, buffer pools and lcores.
+
+public import CDPDK
+import CLinux
+import Glibc
+import Synchronization
+
+/// Why the environment did not start, and what to do about it.
+public struct EnvironmentError: Error, Equatable, CustomStringConvertible {
+    public enum Kind: Sendable {
+        case badOptions, noSuchCPU, noHugepages, outOfMemory, notPrivileged, alreadyStarted, refused
+    }
+    public var kind: Kind
+    /// What failed, with DPDK's own words where it said any.
+    public var message: String
+    public var remedy: String
+    public var description: String { "\(message); \(remedy)" }
+}
+
+/// DPDK's environment and the buffers every packet lives in. One per process, never stopped.
+///
+/// The main lcore is not used: the thread that calls ``start(_:log:)`` keeps its CPU affinity and goes on
+/// with its own work.
+public final class Environment: @unchecked Sendable {
+    public let options: EnvironmentOptions
+    /// Buffers for received packets: ``EnvironmentOptions/bufferCount`` of them.
+    public let packets: OpaquePointer
+    /// Small buffers for flood headers and clones.
+    public let headers: OpaquePointer
+    /// Whether packet memory is in huge pages.
+    public let usesHugepages: Bool
+    public var workerCount: Int { options.workerCPUs.count }
+
+    private static let started = Mutex(false)
+
+    private init(options: EnvironmentOptions, packets: OpaquePointer, headers: OpaquePointer) {
+        self.options = options
+        self.packets = packets
+        self.headers = headers
+        usesHugepages = pe_eal_has_hugepages() != 0
+    }
+
+    /// Starts EAL and creates the pools; the caller's CPU affinity stays what it was.
+    ///
+    /// - Parameter log: receives each line that DPDK logs, from the thread that logs it.
+    public static func start(
+        _ options: EnvironmentOptions, log: pe_log_sink? = nil
+    ) throws(EnvironmentError) -> Environment {
+        try check(options)
+        let hugepages = try useHugepages(options)
+        let isFirst = started.withLock { started in
+            defer { started = true }
+            return !started
+        }
+        guard isFirst else {
+            throw EnvironmentError(
+                kind: .alreadyStarted, message: "DPDK's environment was started before in this process",
+                remedy: "start the process again")
+        }
+        _ = pe_eal_log_to(log)
+        let arguments = options.arguments(hugepages: hugepages)
+        var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
+        // EAL keeps pointers into argv, so it is not freed.
+        let rc = pe_eal_init(Int32(arguments.count), &argv)
+        guard rc == 0 else { throw refusal(errno: -rc, arguments: arguments) }
+        let packets = try makePool("pe_packets", options, dataRoom: options.dataRoom)
+        let headers = try makePool(
+            "pe_headers", options, dataRoom: EnvironmentOptions.headroom + EnvironmentOptions.headerRoom)
+        return Environment(options: options, packets: packets, headers: headers)
+    }
+
+    /// Runs `entry(argument)` on worker `worker`'s lcore.
+    ///
+    /// `entry` must be a `@c` function: a closure would carry this thread's isolation with it.
+    public func launch(
+        worker: Int, entry: @convention(c) (UnsafeMutableRawPointer?) -> Int32,
+        argument: UnsafeMutableRawPointer?
+    ) throws(EnvironmentError) {
+        let rc = pe_lcore_launch(entry, argument, UInt32(worker + 1))
+        guard rc == 0 else {
+            throw EnvironmentError(
+                kind: .refused, message: "worker \(worker) did not start: \(errorText(-rc))",
+                remedy: "wait for the function that it still runs")
+        }
+    }
+
+    /// Waits until worker `worker`'s function has returned; what it returned.
+    public func wait(worker: Int) -> Int32 { pe_lcore_wait(UInt32(worker + 1)) }
+
+    /// NUMA node of worker `worker`.
+    public func numaNode(worker: Int) -> Int32 { pe_lcore_socket(UInt32(worker + 1)) }
+
+    /// The last lines that DPDK logged.
+    public static func logTail() -> String {
+        let text = [CChar](unsafeUninitializedCapacity: 4096) { buffer, count in
+            count = 0
+            guard let base = buffer.baseAddress else { return }
+            count = Int(pe_eal_log_tail(base, 4096))
+        }
+        return String(decoding: text.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+}
+
+extension Environment {
+    private static func check(_ options: EnvironmentOptions) throws(EnvironmentError) {
+        guard !options.workerCPUs.isEmpty, options.workerCPUs.count <= 64 else {
+            throw EnvironmentError(
+                kind: .badOptions, message: "there are \(options.workerCPUs.count) workers",
+                remedy: "name 1 to 64 CPUs in dataplane.lcores.workers")
+        }
+        guard options.bufferCount >= 1024, options.bufferCount <= 1 << 24 else {
+            throw EnvironmentError(
+                kind: .badOptions, message: "dataplane.memory.mbufs is \(options.bufferCount)",
+                remedy: "set it to 1024 ... 16777216")
+        }
+        guard options.largestMTU >= 0, options.largestMTU <= 16_000 else {
+            throw EnvironmentError(
+                kind: .badOptions, message: "an MTU of \(options.largestMTU) bytes does not fit a buffer",
+                remedy: "set every port's mtu to at most 16000")
+        }
+        for cpu in [options.mainCPU] + options.workerCPUs
+        where cpu < 0 || cpu > Int(Int32.max) || pe_cpu_allowed(Int32(cpu)) == 0 {
+            throw EnvironmentError(
+                kind: .noSuchCPU, message: "CPU \(cpu) does not exist or this process may not use it",
+                remedy: "name other CPUs in dataplane.lcores, or widen the process's CPU set")
+        }
+    }
+
+    private static func useHugepages(_ options: EnvironmentOptions) throws(EnvironmentError) -> Bool {
+        if options.hugepages == .never { return false }
+        let needed = options.memoryMegabytes ?? options.neededMegabytes
+        let free = freeHugepageMegabytes()
+        if free >= needed { return true }
+        if options.hugepages == .auto { return false }
+        throw EnvironmentError(
+            kind: .noHugepages, message: "\(needed) MB of huge pages are needed, \(free) MB are free",
+            remedy: "reserve them (echo \((needed + 1) / 2) > /proc/sys/vm/nr_hugepages; see "
+                + "hugepages.md) or set dataplane.memory.hugepages to auto")
+    }
+
+    private static func makePool(
+        _ name: String, _ options: EnvironmentOptions, dataRoom: Int
+    ) throws(EnvironmentError) -> OpaquePointer {
+        // A mempool's ring has a power of two minus one places: one buffer less saves half the ring.
+        let count = options.bufferCount & (options.bufferCount - 1) == 0
+            ? options.bufferCount - 1 : options.bufferCount
+        let cache = min(256, count / 8)
+        let pool = pe_pool_create(name, UInt32(count), UInt32(cache), UInt16(dataRoom), -1)
+        guard let pool else {
+            throw EnvironmentError(
+                kind: .outOfMemory,
+                message: "no memory for \(count) buffers of \(dataRoom) bytes (\(errorText(pe_eal_error())))",
+                remedy: "lower dataplane.memory.mbufs or reserve more memory")
+        }
+        return pool
+    }
+
+    private static func refusal(errno code: Int32, arguments: [String]) -> EnvironmentError {
+        let said = logTail().split(separator: "\n")
+            .filter { !$0.isEmpty && !$0.contains("Detected ") && !$0.contains("Selected IOVA") }
+            .suffix(3).joined(separator: " | ")
+        let message = "EAL did not start: \(errorText(code))" + (said.isEmpty ? "" : ": \(said)")
+        let lowered = said.lowercased()
+        let (kind, remedy): (EnvironmentError.Kind, String) =
+            if code == EACCES || code == EPERM || lowered.contains("permission") {
+                (.notPrivileged, "run as root, or give CAP_IPC_LOCK, CAP_SYS_ADMIN and access to the devices")
+            } else if code == ENOMEM || lowered.contains("memory") || lowered.contains("hugepage") {
+                (.outOfMemory, "free memory, lower dataplane.memory.mbufs, or set hugepages to never")
+            } else {
+                (.refused, "look at dataplane.eal and the ports; EAL was given: "
+                    + arguments.dropFirst().joined(separator: " "))
+            }
+        return EnvironmentError(kind: kind, message: message, remedy: remedy)
+    }
+
+    /// Megabytes of free huge pages of all sizes (/sys/kernel/mm/hugepages).
+    static func freeHugepageMegabytes() -> Int {
+        var total = 0
+        for kilobytes in [2048, 1_048_576] {
+            let path = "/sys/kernel/mm/hugepages/hugepages-\(kilobytes)kB/free_hugepages"
+            guard let text = readSmallFile(path), let pages = Int(text) else { continue }
+            total += pages * (kilobytes / 1024)
+        }
+        return total
+    }
+}
+
+/// The first line of a file in /proc or /sys.
+func readSmallFile(_ path: String) -> String? {
+    let fd = open(path, O_RDONLY | O_CLOEXEC)
+    guard fd >= 0 else { return nil }
+    defer { close(fd) }
+    var bytes = [UInt8](repeating: 0, count: 256)
+    let count = read(fd, &bytes, bytes.count)
+    guard count >= 0 else { return nil }
+    return String(decoding: bytes[..<count].prefix { $0 != 10 }, as: UTF8.self)
+}
+
+/// What errno value `code` means.
+func errorText(_ code: Int32) -> String { String(cString: strerror(code)) }
