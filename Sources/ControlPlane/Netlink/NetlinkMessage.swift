@@ -211,6 +211,14 @@ public struct LinkMessage: Hashable, Sendable {
             self.vni = vni
         }
     }
+    /// How a bridge treats one of its ports (IFLA_BRPORT_*).
+    public struct BridgePort: OptionSet, Hashable, Sendable {
+        public let rawValue: UInt8
+        public init(rawValue: UInt8) { self.rawValue = rawValue }
+        public static let learning = BridgePort(rawValue: 1), flood = BridgePort(rawValue: 2)
+        public static let multicastFlood = BridgePort(rawValue: 4)
+        public static let broadcastFlood = BridgePort(rawValue: 8)
+    }
     public var isDelete: Bool
     /// ifi_family is AF_BRIDGE: only the bridge port attributes are complete.
     public var isBridgeFamily: Bool
@@ -229,11 +237,20 @@ public struct LinkMessage: Hashable, Sendable {
     public var kind: Kind
     public var bridgeVLANs: [BridgeVLAN]
     public var bridgeTunnels: [BridgeTunnel]
+    /// IFLA_INFO_SLAVE_DATA or IFLA_PROTINFO; nil when the device is no bridge's port.
+    public var bridgePort: BridgePort?
+    /// IFLA_VXLAN_LEARNING; nil when the device is no vxlan.
+    public var vxlanLearning: Bool?
+    /// IFLA_INET6_ADDR_GEN_MODE: 0 EUI-64, 1 none.
+    public var addressGenerationMode: UInt8?
+    /// IFLA_IFALIAS: free text that tells who made the device.
+    public var alias: String?
     public init(
         isDelete: Bool, isBridgeFamily: Bool = false, interface: UInt32, name: String = "",
         mac: MACAddress? = nil, mtu: UInt32 = 0, isUp: Bool = true, hasCarrier: Bool = true,
         master: UInt32? = nil, lower: UInt32? = nil, kind: Kind = .none, bridgeVLANs: [BridgeVLAN] = [],
-        bridgeTunnels: [BridgeTunnel] = []
+        bridgeTunnels: [BridgeTunnel] = [], bridgePort: BridgePort? = nil, vxlanLearning: Bool? = nil,
+        addressGenerationMode: UInt8? = nil, alias: String? = nil
     ) {
         self.isDelete = isDelete
         self.isBridgeFamily = isBridgeFamily
@@ -248,6 +265,10 @@ public struct LinkMessage: Hashable, Sendable {
         self.kind = kind
         self.bridgeVLANs = bridgeVLANs
         self.bridgeTunnels = bridgeTunnels
+        self.bridgePort = bridgePort
+        self.vxlanLearning = vxlanLearning
+        self.addressGenerationMode = addressGenerationMode
+        self.alias = alias
     }
 }
 
