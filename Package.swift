@@ -76,7 +76,10 @@ let package = Package(
             name: "FastPathTests",
             dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"]),
         .testTarget(
-            name: "ControlPlaneTests", dependencies: ["ControlPlane", "Tables", "Wire"],
+            name: "ControlPlaneTests",
+            dependencies: [
+                "ControlPlane", "Tables", "Wire", .product(name: "Logging", package: "swift-log"),
+            ],
             exclude: []),
     ]
 )
