@@ -45,7 +45,7 @@ let package = Package(
         .target(
             name: "CLinux", path: "Sources/CShims/Linux", cSettings: linuxHeaders,
             linkerSettings: linuxLibraries),
-        .target(name: "Wire", swiftSettings: hot),
+        .target(name: "Wire", dependencies: ["CLinux"], swiftSettings: hot),
         .target(name: "Tables", dependencies: ["CLinux", "Wire"], swiftSettings: hot),
         .target(
             name: "FastPath", dependencies: ["CDPDK", "CLinux", "Wire", "Tables"],

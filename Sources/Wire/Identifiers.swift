@@ -17,18 +17,19 @@ public struct VNI: Hashable, Sendable, BitwiseCopyable, Comparable, CustomString
 
 /// EtherType values (IANA ieee-802-numbers).
 public enum EtherType {
-    public static let ipv4: UInt16 = 0x0800
-    public static let arp: UInt16 = 0x0806
-    public static let rarp: UInt16 = 0x8035
-    public static let vlan: UInt16 = 0x8100
-    public static let serviceVLAN: UInt16 = 0x88A8
-    public static let ipv6: UInt16 = 0x86DD
+    @inlinable public static var ipv4: UInt16 { 0x0800 }
+    @inlinable public static var arp: UInt16 { 0x0806 }
+    @inlinable public static var rarp: UInt16 { 0x8035 }
+    @inlinable public static var vlan: UInt16 { 0x8100 }
+    @inlinable public static var serviceVLAN: UInt16 { 0x88A8 }
+    @inlinable public static var ipv6: UInt16 { 0x86DD }
 }
 
 /// IP protocol numbers (IANA protocol-numbers).
 public enum IPProtocol {
-    public static let icmp: UInt8 = 1
-    public static let tcp: UInt8 = 6
-    public static let udp: UInt8 = 17
-    public static let icmpv6: UInt8 = 58
+    @inlinable public static var icmp: UInt8 { 1 }
+    @inlinable public static var tcp: UInt8 { 6 }
+    @inlinable public static var udp: UInt8 { 17 }
+    @inlinable public static var icmpv6: UInt8 { 58 }
+    @inlinable public static var sctp: UInt8 { 132 }
 }

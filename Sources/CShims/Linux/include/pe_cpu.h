@@ -69,6 +69,10 @@ PE_HOT uint32_t pe_match5(const void *bucket, uint64_t key) {
 }
 #endif
 
+/// The one's complement sum, not folded, of n bytes as 16-bit words in memory order; an odd last byte
+/// is padded with zero.
+__attribute__((swift_attr("@_noLocks"))) uint64_t pe_checksum_sum(const void *p, size_t n);
+
 /// Zeroed pages, huge ones where the kernel gives them; NULL when there is no memory.
 void *_Nullable pe_pages(size_t byte_count);
 void pe_pages_free(void *p, size_t byte_count);
