@@ -86,6 +86,7 @@ public final class LearnRings {
     private let memory: UnsafeMutableRawPointer
     private let byteCount: Int
     private let period: UnsafeMutablePointer<UInt8>
+    let slotCount: Int
 
     public init(limits: TableLimits, slotCount: Int) throws(TableError) {
         let ringBytes = TableLimits.learnRing * 16
@@ -94,6 +95,7 @@ public final class LearnRings {
         byteCount = perWorker * limits.workers + 128
         guard let memory = pe_pages(byteCount) else { throw .outOfMemory(table: "learn rings", byteCount: byteCount) }
         self.memory = memory
+        self.slotCount = slotCount
         let period = memory.assumingMemoryBound(to: UInt8.self)
         period.pointee = 1
         self.period = period
@@ -126,4 +128,15 @@ public final class LearnRings {
     }
     /// Forgets what workers marked for a slot, before another entry gets it.
     public func clearMarks(slot: UInt32) { for ring in workers { pe_store8_relaxed(ring.marks + Int(slot), 0) } }
+}
+
+extension LearnRings {
+    /// The slots that any worker marked in `wanted`; one pass over the marks.
+    public func slotsSeen(inPeriod wanted: UInt8) -> [UInt32] {
+        var found: [UInt32] = []
+        for slot in 0..<slotCount where wasSeen(slot: UInt32(slot), inPeriod: wanted) {
+            found.append(UInt32(slot))
+        }
+        return found
+    }
 }
