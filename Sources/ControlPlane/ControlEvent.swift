@@ -33,8 +33,8 @@ public enum ControlEvent: Sendable {
     case kernelRequestFailed(ControlEffect, errno: Int32)
     /// A worker saw a source MAC that the FDB did not place on this circuit.
     case learned(LearnEvent)
-    /// The local MACs (FDB slots) that workers have seen since the last report.
-    case seen([UInt32])
+    /// The local MACs (FDB keys, ``FDBKey``) that workers have seen since the last report.
+    case seen([UInt64])
     case portChanged(port: UInt16, isUp: Bool, mac: MACAddress, mtu: UInt16)
     /// The kernel device that stands for a pe-dp port (its exception TAP) in FRR's namespace.
     case exceptionAttached(port: UInt16, interface: UInt32, name: String)

@@ -1,0 +1,102 @@
+// How configured things are numbered: ports, exception TAPs, bridge domains, circuits.
+
+public import Tables
+public import Wire
+
+/// The one convention that the daemon, the control state and the table compiler share.
+///
+/// A port's index is its place in `ports`; the exception TAP of port *i* is port
+/// `portCount + i`, whether or not it exists. A bridge domain's index is its place in `l2vnis`
+/// plus one (index 0 is never used); circuits are counted through all of `l2vnis` from 0. The
+/// tables hand out indexes in the same order, which ``TableCompiler`` checks when it starts.
+public struct PortNumbering: Hashable, Sendable {
+    /// One attachment circuit of the configuration.
+    public struct Circuit: Hashable, Sendable {
+        public var port: UInt16
+        /// 0 is untagged.
+        public var vlan: UInt16
+        public var domain: UInt16
+    }
+    public let names: [String]
+    public let circuits: [Circuit]
+    /// The VNI of each domain; index 0 is domain 1.
+    public let domainVNIs: [VNI]
+    /// Whether a port has an exception TAP.
+    public let hasException: [Bool]
+    /// Whether a port is an underlay port.
+    public let isUnderlay: [Bool]
+    private let ports: [String: UInt16]
+    private let domains: [VNI: UInt16]
+
+    public init(_ configuration: Configuration) {
+        names = configuration.ports.map(\.name)
+        ports = Dictionary(
+            names.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0)) }, uniquingKeysWith: { a, _ in a })
+        let underlays = Set(configuration.underlays.flatMap(\.interfaces))
+        isUnderlay = names.map { underlays.contains($0) }
+        hasException = configuration.ports.map { $0.exception != nil }
+        domainVNIs = configuration.l2vnis.map(\.vni)
+        domains = Dictionary(
+            domainVNIs.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0 + 1)) },
+            uniquingKeysWith: { a, _ in a })
+        var circuits: [Circuit] = []
+        for (index, l2vni) in configuration.l2vnis.enumerated() {
+            for circuit in l2vni.circuits {
+                guard let port = ports[circuit.port] else { continue }
+                circuits.append(
+                    Circuit(port: port, vlan: circuit.vlan ?? 0, domain: UInt16(truncatingIfNeeded: index + 1)))
+            }
+        }
+        self.circuits = circuits
+    }
+
+    /// Configured ports, exception TAPs not counted.
+    public var portCount: Int { names.count }
+    public func port(named name: String) -> UInt16? { ports[name] }
+    /// The index of the exception TAP of `port`.
+    public func exception(of port: UInt16) -> UInt16 { UInt16(truncatingIfNeeded: names.count) &+ port }
+    /// The port whose exception TAP has index `index`; nil when `index` is no TAP.
+    public func port(ofException index: UInt16) -> UInt16? {
+        Int(index) >= names.count && Int(index) < names.count * 2 ? index - UInt16(names.count) : nil
+    }
+    /// A port's name; of a TAP, its port's name with `.host`.
+    public func name(of index: UInt16) -> String {
+        if Int(index) < names.count { return names[Int(index)] }
+        if let port = port(ofException: index) { return names[Int(port)] + ".host" }
+        return "port\(index)"
+    }
+    public func domain(of vni: VNI) -> UInt16? { domains[vni] }
+    public func vni(ofDomain domain: UInt16) -> VNI? {
+        domain > 0 && Int(domain) <= domainVNIs.count ? domainVNIs[Int(domain) - 1] : nil
+    }
+    public func circuit(_ index: UInt32) -> Circuit? {
+        Int(index) < circuits.count ? circuits[Int(index)] : nil
+    }
+}
+
+extension TableLimits {
+    /// The capacities that a configuration asks for.
+    public init(_ configuration: Configuration) {
+        let limits = configuration.dataplane.limits
+        let circuits = configuration.l2vnis.reduce(0) { $0 + $1.circuits.count }
+        self.init(
+            macs: limits.macs, domains: max(limits.l2vnis, configuration.l2vnis.count) + 1,
+            vteps: limits.vteps, circuits: max(16_384, circuits),
+            ports: max(limits.ports, configuration.ports.count) * 2, floodTargets: limits.floodTargets,
+            paths: limits.ecmpPaths, workers: max(1, configuration.dataplane.workerLcores.count))
+    }
+}
+
+extension Configuration.L2VNI {
+    /// `00:f3:` and VNI + 1 in four bytes, as OpenPERouter sets it.
+    public var defaultGatewayMAC: MACAddress {
+        let value = vni.rawValue + 1
+        return MACAddress(
+            0x00, 0xF3, UInt8(truncatingIfNeeded: value >> 24), UInt8(truncatingIfNeeded: value >> 16),
+            UInt8(truncatingIfNeeded: value >> 8), UInt8(truncatingIfNeeded: value))
+    }
+    /// The gateway's MAC; nil for a domain without a gateway.
+    public var effectiveGatewayMAC: MACAddress? {
+        gatewayMAC ?? (gatewayIPs.isEmpty ? nil : defaultGatewayMAC)
+    }
+}
