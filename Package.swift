@@ -17,7 +17,7 @@ let dpdkHeaders: [CSetting] = [
 ]
 let dpdkLibraries = [
     "rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_bus_vdev",
-    "rte_net_ring", "numa",
+    "rte_net_ring", "numa", "pcap",
 ].map { LinkerSetting.linkedLibrary($0) }
 let linuxHeaders: [CSetting] = [
     .define("_GNU_SOURCE"),
