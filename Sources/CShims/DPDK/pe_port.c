@@ -78,4 +78,7 @@ pe_ring *pe_ring_create(const char *name, uint32_t count, int multi_producer, in
   unsigned flags = RING_F_SC_DEQ | (multi_producer ? 0 : RING_F_SP_ENQ);
   return (pe_ring *)rte_ring_create(name, count, socket, flags);
 }
+uint32_t pe_ring_consumed(const pe_ring *ring) {
+  return __atomic_load_n(&((const struct rte_ring *)ring)->cons.tail, __ATOMIC_ACQUIRE);
+}
 void pe_ring_free(pe_ring *ring) { rte_ring_free(RING(ring)); }

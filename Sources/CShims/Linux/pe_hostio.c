@@ -6,6 +6,9 @@
 #include <linux/virtio_net.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -97,6 +100,45 @@ int pe_packet_send(int fd, pe_io_batch *batch, uint32_t from, uint32_t to) {
 int pe_tap_send(int fd, pe_io_batch *batch, uint32_t i) {
   ssize_t sent = writev(fd, batch->vectors[i], (int)batch->messages[i].msg_hdr.msg_iovlen);
   return sent < 0 ? -errno : 1;
+}
+
+int pe_poll_create(void) {
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+int pe_poll_add(int poll, int fd, uint64_t mark) {
+  struct epoll_event event = {.events = EPOLLIN, .data = {.u64 = mark}};
+  return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+int pe_poll_remove(int poll, int fd) { return epoll_ctl(poll, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0; }
+int pe_poll_wait(int poll, pe_poll_event *events, uint32_t n, int milliseconds) {
+  struct epoll_event ready[64];
+  int count = epoll_wait(poll, ready, n > 64 ? 64 : (int)n, milliseconds);
+  if (count < 0) return -errno;
+  for (int i = 0; i < count; i++)
+    events[i] = (pe_poll_event){
+        .mark = ready[i].data.u64,
+        .readable = (ready[i].events & EPOLLIN) != 0,
+        .failed = (ready[i].events & (EPOLLERR | EPOLLHUP)) != 0};
+  return count;
+}
+int pe_event_create(void) {
+  int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+void pe_event_signal(int fd) {
+  uint64_t one = 1;
+  ssize_t ignored = write(fd, &one, sizeof one);
+  (void)ignored;
+}
+void pe_event_clear(int fd) {
+  uint64_t count;
+  ssize_t ignored = read(fd, &count, sizeof count);
+  (void)ignored;
+}
+int pe_event_wait(int fd, int milliseconds) {
+  struct pollfd event = {.fd = fd, .events = POLLIN};
+  return poll(&event, 1, milliseconds) > 0;
 }
 
 uint64_t pe_sum16(const void *bytes, size_t count, uint64_t sum) {

@@ -39,6 +39,8 @@ PE_BURST void pe_doorbell_disarm(pe_doorbell *bell);
 /// Sleeps up to `microseconds` unless one of the two rings has frames; returns at once when rung.
 PE_BURST void pe_worker_wait(pe_doorbell *own, const pe_ring *a, const pe_ring *b, uint32_t microseconds);
 
+/// Position of the consumer: how many buffers were taken ever, modulo 2^32.
+uint32_t pe_ring_consumed(const pe_ring *ring);
 /// `count` a power of two; name unique in the process; NULL when there is no memory. `multi_producer` 0: one.
 pe_ring *_Nullable pe_ring_create(const char *name, uint32_t count, int multi_producer, int socket);
 /// Frees the ring, not what is in it.

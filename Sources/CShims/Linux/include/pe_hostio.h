@@ -57,6 +57,24 @@ int pe_packet_send(int fd, pe_io_batch *batch, uint32_t from, uint32_t to);
 /// Writes frame `i` to a TAP.
 int pe_tap_send(int fd, pe_io_batch *batch, uint32_t i);
 
+/// What a descriptor is ready for.
+typedef struct pe_poll_event {
+  uint64_t mark;
+  uint8_t readable, failed;
+} pe_poll_event;
+/// An epoll set; its descriptors are level-triggered and told apart by their mark.
+int pe_poll_create(void);
+int pe_poll_add(int poll, int fd, uint64_t mark);
+int pe_poll_remove(int poll, int fd);
+/// Waits up to `milliseconds`; returns how many of n <= 64 events there are.
+int pe_poll_wait(int poll, pe_poll_event *events, uint32_t n, int milliseconds);
+/// A non-blocking eventfd, and what is done with it.
+int pe_event_create(void);
+void pe_event_signal(int fd);
+void pe_event_clear(int fd);
+/// Waits up to `milliseconds` for one descriptor; 1 when it is readable.
+int pe_event_wait(int fd, int milliseconds);
+
 /// A raw packet socket that receives nothing yet, in the calling thread's namespace.
 int pe_packet_open(void);
 int pe_packet_set_vnet_header(int fd);
@@ -93,6 +111,8 @@ int pe_interface_add_address(int ifindex, const uint8_t *address, uint32_t byte_
 int pe_namespace_enter(const char *path);
 /// Restricts the calling thread to the CPUs it may use now without those listed, when any remain.
 int pe_thread_avoid_cpus(const int32_t *cpus, uint32_t count);
+/// Names the calling thread, up to 15 characters.
+void pe_thread_name(const char *name);
 /// 1 when the process may run on the CPU.
 int pe_cpu_allowed(int cpu);
 
