@@ -104,7 +104,7 @@ public final class ControlLoop: @unchecked Sendable {
         let unmanaged = Unmanaged.passRetained(self)
         pthread_create(&thread, nil, { raw in
             let loop = Unmanaged<ControlLoop>.fromOpaque(raw.unsafelyUnwrapped).takeRetainedValue()
-            pthread_setname_np(pthread_self(), "pe-control")
+            pe_thread_name("pe-control")
             loop.run()
             return nil
         }, unmanaged.toOpaque())
