@@ -9,6 +9,8 @@ public enum DropReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     case truncatedFrame
     /// Group bit set in the source address (IEEE 802.3).
     case multicastSource
+    /// The source address is all zeros.
+    case zeroSource
     /// The source is the port's own MAC: a loop.
     case ownSourceMAC
     /// The source is the domain's gateway MAC.
@@ -25,6 +27,7 @@ public enum DropReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     case outerIPv4HeaderLength
     case outerIPv4TotalLength
     case outerIPv4Checksum
+    case outerIPv6Version
     case outerIPv6PayloadLength
     /// VXLAN must not be fragmented (RFC 7348 section 4.3).
     case outerFragment

@@ -45,7 +45,7 @@ public enum Checksum {
     ) -> UInt64 {
         pe_checksum_sum(header + 8, 32) &+ tail(protocolNumber, length)
     }
-    @usableFromInline @inline(__always)
+    @inlinable @inline(__always)
     static func tail(_ protocolNumber: UInt8, _ length: Int) -> UInt64 {
         UInt64(UInt16(protocolNumber).bigEndian)
             &+ UInt64(UInt16(truncatingIfNeeded: length).bigEndian)

@@ -38,11 +38,11 @@ public enum FlowHash {
         pe_crc32c(pe_crc32c(seed, first), second)
     }
 
-    @usableFromInline static func hasPorts(_ number: UInt8) -> Bool {
+    @inlinable static func hasPorts(_ number: UInt8) -> Bool {
         number == IPProtocol.tcp || number == IPProtocol.udp || number == IPProtocol.sctp
     }
 
-    @usableFromInline @inline(never)
+    @inlinable @inline(never)
     static func general(_ frame: UnsafeMutableRawPointer, _ available: Int) -> UInt32 {
         var offset = 12
         var tags = 0
@@ -67,7 +67,7 @@ public enum FlowHash {
         return mix(UInt32(type), header.destination.rawValue, header.source.rawValue)
     }
 
-    static func ipv4(_ packet: UnsafeMutableRawPointer, _ left: Int) -> UInt32 {
+    @inlinable static func ipv4(_ packet: UnsafeMutableRawPointer, _ left: Int) -> UInt32 {
         let header = IPv4Header(at: packet)
         let addresses = packet[raw64: 12]
         if header.isFragment { return mix(0, addresses, 0) }
@@ -79,7 +79,7 @@ public enum FlowHash {
         return mix(UInt32(number), addresses, 0)
     }
 
-    static func ipv6(_ packet: UnsafeMutableRawPointer, _ left: Int) -> UInt32 {
+    @inlinable static func ipv6(_ packet: UnsafeMutableRawPointer, _ left: Int) -> UInt32 {
         let header = IPv6Header(at: packet)
         let (source, destination) = (header.sourceRaw, header.destinationRaw)
         var number: UInt8 = 0

@@ -40,7 +40,7 @@ public struct IPv6Header: HeaderView {
     /// How many extension headers are walked; real packets have one or two.
     @inlinable public static var maximumHeaderCount: Int { 6 }
 
-    @usableFromInline @inline(__always)
+    @inlinable @inline(__always)
     static func isExtension(_ header: UInt8) -> Bool {
         // Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6.
         header == 0 || header == 43 || header == 44 || header == 51 || header == 60 || header == 135
@@ -59,7 +59,7 @@ public struct IPv6Header: HeaderView {
         }
     }
 
-    @usableFromInline @inline(never)
+    @inlinable @inline(never)
     static func walk(_ base: UnsafeMutableRawPointer, _ available: Int) -> IPv6Walk {
         var header = base[byte: 6]
         var offset = IPv6Header.byteCount

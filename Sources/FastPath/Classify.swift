@@ -1,0 +1,373 @@
+// Pass 1: what each received frame is, and which tables it will need.
+
+import CDPDK
+import CLinux
+import Tables
+import Wire
+
+extension Pipeline {
+    /// Classifies `count` received packets; returns how many contexts pass 2 has to resolve.
+    @inline(__always)
+    func classify(_ count: Int) -> Int {
+        let received = memory.pointee.received
+        let state = self.state
+        let portCount = state.pointee.portCount
+        let ports = state.pointee.ports
+        var kept = 0
+        var index = 0
+        while index < count {
+            var packet = Packet(received[index])
+            index = index &+ 1
+            if index &+ 3 < count { prefetch(received[index &+ 3]) }
+            if packet.isSegmented, packet.contiguous < Pipeline.neededContiguous {
+                guard let whole = gather(packet) else { continue }
+                packet = whole
+            }
+            let port = packet.port
+            guard port < portCount else {
+                drop(packet, .unknownPort)
+                continue
+            }
+            let entry = ports + Int(port)
+            switch entry.pointee.role {
+            case .underlay:
+                if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
+            case .circuits:
+                if admit(packet, entry, at: kept) { kept = kept &+ 1 }
+            case .exception:
+                fromHost(packet, partner: entry.pointee.partner)
+            case .unused:
+                drop(packet, .unknownPort)
+            }
+        }
+        return kept
+    }
+
+    /// The first bytes of a received frame, while the packets before it are worked on.
+    @inline(__always) private func prefetch(_ mbuf: MBuf) {
+        pe_prefetch(mbuf.pointee.buf_addr + Int(mbuf.pointee.data_off))
+    }
+
+    /// Bytes that must lie together, so that no header is cut by a segment's end: Ethernet, IPv4
+    /// with options, UDP, VXLAN, inner Ethernet with two tags, IPv6, ports; rounded up.
+    static var neededContiguous: Int { 192 }
+
+    /// A segmented packet whose first segment is short, as one segment; nil when it was dropped.
+    @inline(never)
+    private func gather(_ packet: Packet) -> Packet? {
+        if packet.contiguous == packet.byteCount { return packet }
+        guard let copy = pe_mbuf_linear_copy(packet.mbuf, memory.pointee.packets) else {
+            drop(packet, .noBuffer)
+            return nil
+        }
+        copy.pointee.port = packet.port
+        pe_mbuf_free(packet.mbuf)
+        return Packet(copy)
+    }
+
+    /// A frame on an underlay port: decapsulates it into context `index` if it is for a domain.
+    @inline(__always)
+    private func terminate(
+        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+    ) -> Bool {
+        switch termination(of: packet, on: entry, state) {
+        case .bridge(let domain, let offset, let end):
+            packet.trim(to: end)
+            packet.removeFront(offset)
+            let frame = packet.frame
+            let bytes = packet.byteCount
+            memory.pointee.counters.add(domain: domain, .tunnelInPackets, bytes: UInt64(bytes))
+            let key = FDBKey.make(domain: domain, mac: EthernetHeader(at: frame).destination.rawValue)
+            let bucket = state.pointee.fdb.bucket(of: key)
+            pe_prefetch(bucket)
+            memory.pointee.contexts[index] = PacketContext(
+                packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
+                sourceKey: 0, sourceBucket: bucket, hash: 0, ingress: PacketContext.fromTunnel,
+                domain: domain)
+            return true
+        case .punt:
+            punt(packet)
+            return false
+        case .drop(let reason):
+            drop(packet, reason)
+            return false
+        }
+    }
+
+    /// A frame on a circuit port: finds its circuit and domain into context `index`.
+    @inline(__always)
+    private func admit(
+        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+    ) -> Bool {
+        switch admission(of: packet, on: entry, state) {
+        case .bridge(let circuit, let domain, let isTagged):
+            if isTagged {
+                VLANTag.pop(packet.frame)
+                packet.removeFront(VLANTag.byteCount)
+            }
+            let frame = packet.frame
+            let bytes = packet.byteCount
+            memory.pointee.counters.add(domain: domain, .circuitInPackets, bytes: UInt64(bytes))
+            let fdb = state.pointee.fdb
+            let ethernet = EthernetHeader(at: frame)
+            let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
+            let bucket = fdb.bucket(of: key)
+            pe_prefetch(bucket)
+            let sourceKey = FDBKey.make(domain: domain, mac: ethernet.source.rawValue)
+            let sourceBucket = fdb.bucket(of: sourceKey)
+            pe_prefetch(sourceBucket)
+            memory.pointee.contexts[index] = PacketContext(
+                packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
+                sourceKey: sourceKey, sourceBucket: sourceBucket,
+                hash: FlowHash.of(frame: frame, available: packet.contiguous), ingress: circuit,
+                domain: domain)
+            return true
+        case .punt:
+            punt(packet)
+            return false
+        case .drop(let reason):
+            drop(packet, reason)
+            return false
+        }
+    }
+
+    /// A frame that the host sent through an exception port: leaves through the port behind it.
+    @inline(never)
+    private func fromHost(_ packet: Packet, partner: UInt16) {
+        guard packet.contiguous >= EthernetHeader.byteCount else {
+            drop(packet, .truncatedFrame)
+            return
+        }
+        guard partner < state.pointee.portCount else {
+            drop(packet, .unknownPort)
+            return
+        }
+        memory.pointee.counters.add(port: partner, .fromHost, 1)
+        send(packet, to: partner, memory.pointee.io.port(partner))
+    }
+}
+
+/// What becomes of a frame on an underlay port.
+enum Termination: Equatable {
+    /// Bytes `offset..<end` are an Ethernet frame of `domain`.
+    case bridge(domain: UInt16, offset: Int, end: Int)
+    /// Not a VXLAN packet for us: the host's.
+    case punt
+    case drop(DropReason)
+}
+
+/// Decides about a frame on an underlay port, changing nothing. RFC 7348 sections 4 and 5.
+@inline(__always)
+func termination(
+    of packet: Packet, on entry: UnsafePointer<PortEntry>, _ state: UnsafePointer<ForwardingState>
+) -> Termination {
+    guard packet.contiguous >= EthernetHeader.byteCount else { return .drop(.truncatedFrame) }
+    let ethernet = EthernetHeader(at: packet.frame)
+    let source = ethernet.source
+    if source.isMulticast || source.rawValue == entry.pointee.mac {
+        return .drop(source.isMulticast ? .multicastSource : source.isZero ? .zeroSource : .ownSourceMAC)
+    }
+    let type = ethernet.etherTypeRaw
+    if type == EtherType.ipv4.bigEndian { return terminationIPv4(of: packet, state) }
+    if type == EtherType.ipv6.bigEndian { return terminationIPv6(of: packet, state) }
+    return .punt
+}
+
+@inline(__always)
+private func terminationIPv4(
+    of packet: Packet, _ state: UnsafePointer<ForwardingState>
+) -> Termination {
+    let start = EthernetHeader.byteCount
+    guard packet.contiguous >= start &+ IPv4Header.byteCount else { return .drop(.truncatedFrame) }
+    let ip = IPv4Header(at: packet.frame + start)
+    guard ip.version == 4 else { return .drop(.outerIPv4Version) }
+    let headerByteCount = ip.headerByteCount
+    guard headerByteCount >= IPv4Header.byteCount else { return .drop(.outerIPv4HeaderLength) }
+    guard ip.protocolNumber == IPProtocol.udp, state.pointee.isLocal(ipv4: ip.destinationRaw) else {
+        return .punt
+    }
+    let total = Int(ip.totalLength)
+    guard start &+ total <= packet.byteCount, total >= headerByteCount else {
+        return .drop(.outerIPv4TotalLength)
+    }
+    guard start &+ headerByteCount <= packet.contiguous else { return .drop(.truncatedFrame) }
+    guard ip.isChecksumValid(headerByteCount: headerByteCount) else { return .drop(.outerIPv4Checksum) }
+    guard !ip.isFragment else { return .drop(.outerFragment) }
+    return terminationUDP(
+        of: packet, at: start &+ headerByteCount, end: start &+ total, isIPv6: false, state)
+}
+
+@inline(__always)
+private func terminationIPv6(
+    of packet: Packet, _ state: UnsafePointer<ForwardingState>
+) -> Termination {
+    let start = EthernetHeader.byteCount
+    guard packet.contiguous >= start &+ IPv6Header.byteCount else { return .drop(.truncatedFrame) }
+    let ip = IPv6Header(at: packet.frame + start)
+    guard ip.version == 6 else { return .drop(.outerIPv6Version) }
+    let destination = ip.destinationRaw
+    guard state.pointee.isLocal(ipv6: destination.0, destination.1) else { return .punt }
+    let total = IPv6Header.byteCount &+ Int(ip.payloadLength)
+    guard start &+ total <= packet.byteCount else { return .drop(.outerIPv6PayloadLength) }
+    let offset: Int
+    switch IPv6Walk(at: packet.frame + start, available: min(total, packet.contiguous &- start)) {
+    case .upperLayer(let number, let at):
+        if number != IPProtocol.udp { return .punt }
+        offset = at
+    case .fragment(let number):
+        return number == IPProtocol.udp ? .drop(.outerFragment) : .punt
+    case .truncated: return .drop(.outerIPv6PayloadLength)
+    case .tooLong: return .punt
+    }
+    return terminationUDP(
+        of: packet, at: start &+ offset, end: start &+ total, isIPv6: true, state)
+}
+
+/// From the UDP header at `offset` on; the IP packet ends at `end`, which the frame has.
+@inline(__always)
+private func terminationUDP(
+    of packet: Packet, at offset: Int, end: Int, isIPv6: Bool,
+    _ state: UnsafePointer<ForwardingState>
+) -> Termination {
+    guard offset &+ UDPHeader.byteCount <= min(end, packet.contiguous) else {
+        return .drop(.outerUDPLength)
+    }
+    let base = packet.frame + offset
+    let udp = UDPHeader(at: base)
+    let port = udp.destinationPortRaw
+    guard state.pointee.isVXLAN(port: port) else { return .punt }
+    let length = Int(udp.length)
+    guard length >= UDPHeader.byteCount, offset &+ length <= end else { return .drop(.outerUDPLength) }
+    guard length >= UDPHeader.byteCount &+ VXLANHeader.byteCount else { return .drop(.truncatedVXLAN) }
+    let inner = offset &+ UDPHeader.byteCount &+ VXLANHeader.byteCount
+    guard inner <= packet.contiguous else { return .drop(.truncatedVXLAN) }
+    if udp.checksumRaw != 0,
+        !isUDPChecksumValid(packet, offset: offset, length: length, isIPv6: isIPv6)
+    {
+        return .drop(.outerUDPChecksum)
+    }
+    let vxlan = VXLANHeader(at: base + UDPHeader.byteCount)
+    guard vxlan.hasVNI else { return .drop(.vxlanFlags) }
+    let vni = vxlan.vni.rawValue
+    let domain = VNITarget.domain(of: pe_load32_relaxed(state.pointee.vnis + Int(vni)))
+    let record = state.pointee.domains + Int(domain)
+    guard domain != 0, record.pointee.vniWord == vni &<< 8 else { return .drop(.unknownVNI) }
+    guard record.pointee.vxlanPortRaw == port else { return .drop(.wrongVXLANPort) }
+    if !isMember(packet, isIPv6: isIPv6, domain, state),
+        let reason = strangerReason(packet, isIPv6: isIPv6, domain, state)
+    {
+        return .drop(reason)
+    }
+    return innerCheck(packet, inner: inner, end: offset &+ length, domain)
+}
+
+/// The last check: the inner Ethernet header.
+@inline(__always)
+private func innerCheck(
+    _ packet: Packet, inner: Int, end: Int, _ domain: UInt16
+) -> Termination {
+    guard inner &+ EthernetHeader.byteCount <= min(end, packet.contiguous) else {
+        return .drop(.truncatedInnerFrame)
+    }
+    let ethernet = EthernetHeader(at: packet.frame + inner)
+    if ethernet.source.isMulticast { return .drop(.multicastSource) }
+    if isReserved(ethernet.destination.rawValue) { return .drop(.reservedMulticast) }
+    return .bridge(domain: domain, offset: inner, end: end)
+}
+
+/// Whether the outer source is a known VTEP of the domain.
+@inline(__always)
+private func isMember(
+    _ packet: Packet, isIPv6: Bool, _ domain: UInt16, _ state: UnsafePointer<ForwardingState>
+) -> Bool {
+    let ip = packet.frame + EthernetHeader.byteCount
+    let tunnel: UInt32
+    if isIPv6 {
+        let source = IPv6Header(at: ip).sourceRaw
+        tunnel = state.pointee.vtep(ipv6: source.0, source.1)
+    } else {
+        tunnel = state.pointee.vtep(ipv4: IPv4Header(at: ip).sourceRaw)
+    }
+    return tunnel != BucketView.miss && state.pointee.isMember(domain: domain, tunnel: tunnel)
+}
+/// Why a packet from an address that is no VTEP of the domain is dropped; nil when it is not.
+@inline(never)
+private func strangerReason(
+    _ packet: Packet, isIPv6: Bool, _ domain: UInt16, _ state: UnsafePointer<ForwardingState>
+) -> DropReason? {
+    let ip = packet.frame + EthernetHeader.byteCount
+    let isOwn: Bool
+    if isIPv6 {
+        let source = IPv6Header(at: ip).sourceRaw
+        isOwn = state.pointee.isLocal(ipv6: source.0, source.1)
+    } else {
+        isOwn = state.pointee.isLocal(ipv4: IPv4Header(at: ip).sourceRaw)
+    }
+    if isOwn { return .ownVTEPSource }
+    return state.pointee.domains[Int(domain)].flags.contains(.acceptUnknownVTEP) ? nil : .unknownVTEP
+}
+
+/// Verifies a UDP checksum that is not zero: by the NIC's word, else in software.
+@inline(never)
+private func isUDPChecksumValid(
+    _ packet: Packet, offset: Int, length: Int, isIPv6: Bool
+) -> Bool {
+    // RTE_MBUF_F_RX_L4_CKSUM_BAD and _GOOD (rte_mbuf_core.h); both or neither: not known.
+    let verdict = packet.mbuf.pointee.ol_flags & (1 &<< 3 | 1 &<< 8)
+    if verdict == 1 &<< 8 { return true }
+    if verdict == 1 &<< 3 { return false }
+    let ip = UnsafeRawPointer(packet.frame + EthernetHeader.byteCount)
+    let pseudo = isIPv6
+        ? Checksum.pseudoHeader(ipv6: ip, protocolNumber: IPProtocol.udp, length: length)
+        : Checksum.pseudoHeader(ipv4: ip, protocolNumber: IPProtocol.udp, length: length)
+    return Checksum.fold(pseudo &+ packet.sum(from: offset, count: length)) == 0xFFFF
+}
+
+/// 01:80:C2:00:00:00 to 0F (IEEE 802.1Q table 8-1), as loaded from a frame.
+@inline(__always)
+func isReserved(_ mac: UInt64) -> Bool { mac & 0xF0FF_FFFF_FFFF == 0xC2_8001 }
+
+/// What becomes of a frame on a circuit port.
+enum Admission: Equatable {
+    /// `isTagged`: the tag after the addresses is the circuit's, or a priority tag, and goes.
+    case bridge(circuit: UInt32, domain: UInt16, isTagged: Bool)
+    /// For this port's own host, such as LLDP.
+    case punt
+    case drop(DropReason)
+}
+
+/// Decides about a frame on a circuit port, changing nothing.
+@inline(__always)
+func admission(
+    of packet: Packet, on entry: UnsafePointer<PortEntry>, _ state: UnsafePointer<ForwardingState>
+) -> Admission {
+    guard packet.contiguous >= EthernetHeader.byteCount else { return .drop(.truncatedFrame) }
+    let ethernet = EthernetHeader(at: packet.frame)
+    let source = ethernet.source
+    if source.isMulticast { return .drop(.multicastSource) }
+    if source.isZero { return .drop(.zeroSource) }
+    if isReserved(ethernet.destination.rawValue) {
+        return entry.pointee.partner == PortEntry.none ? .drop(.reservedMulticast) : .punt
+    }
+    var circuit = entry.pointee.untaggedCircuit
+    var isTagged = false
+    if ethernet.etherTypeRaw == EtherType.vlan.bigEndian {
+        // The tag, and the EtherType that it leaves behind.
+        guard packet.contiguous >= EthernetHeader.byteCount &+ VLANTag.byteCount else {
+            return .drop(.truncatedFrame)
+        }
+        isTagged = true
+        let vlan = VLANTag(at: packet.frame + 12).vlanID
+        if vlan != 0 {
+            guard let circuits = entry.pointee.vlanCircuits else { return .drop(.unknownVLAN) }
+            circuit = circuits[Int(vlan)]
+        }
+    }
+    if circuit == PortEntry.noCircuit { return .drop(.unknownVLAN) }
+    let domain = state.pointee.circuits[Int(circuit)].domain
+    if domain == 0 { return .drop(.unknownVLAN) }
+    if state.pointee.domains[Int(domain)].gatewayMAC == source.rawValue {
+        return .drop(.gatewaySourceMAC)
+    }
+    return .bridge(circuit: circuit, domain: domain, isTagged: isTagged)
+}

@@ -1,0 +1,167 @@
+// The outer headers: one copy of the path's template, then the fields that differ by packet.
+
+import CLinux
+import Tables
+import Wire
+
+extension Adjacency {
+    /// Whether the outer UDP checksum must cover the inner frame.
+    @inline(__always) var needsInnerSum: Bool { isIPv6 && !hasZeroChecksum }
+}
+
+/// Writes Ethernet, IP, UDP and VXLAN headers at `header` (RFC 7348 section 5).
+///
+/// - Parameter innerSum: the inner frame's one's complement sum; used when the path needs it.
+@inline(__always)
+func encapsulate(
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int, innerSum: UInt64
+) {
+    if adjacency.isIPv6 {
+        encapsulateIPv6(
+            at: header, adjacency, domain, hash: hash, innerByteCount: innerByteCount,
+            innerSum: innerSum)
+    } else {
+        encapsulateIPv4(at: header, adjacency, domain, hash: hash, innerByteCount: innerByteCount)
+    }
+}
+
+@inline(__always)
+private func encapsulateIPv4(
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int
+) {
+    copy(from: adjacency.header, to: header, 0)
+    copy(from: adjacency.header, to: header, 16)
+    copy(from: adjacency.header, to: header, 32)
+    // UDP 8 and VXLAN 8, then IPv4 20.
+    let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
+    let totalLength = (udpLength &+ 20).bigEndian
+    header[raw16: 16] = totalLength
+    header[raw16: 24] = ~foldCarry(UInt32(adjacency.checksumBase) &+ UInt32(totalLength))
+    header[raw64: 34] = udpWord(hash, domain.pointee.vxlanPortRaw, udpLength, checksum: 0)
+    header[raw64: 42] = vxlanWord(domain.pointee.vniWord)
+}
+
+@inline(never)
+private func encapsulateIPv6(
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int, innerSum: UInt64
+) {
+    copy(from: adjacency.header, to: header, 0)
+    copy(from: adjacency.header, to: header, 16)
+    copy(from: adjacency.header, to: header, 32)
+    copy(from: adjacency.header, to: header, 46)
+    let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
+    header[raw16: 18] = udpLength.bigEndian
+    var udp = udpWord(hash, domain.pointee.vxlanPortRaw, udpLength, checksum: 0)
+    let vxlan = vxlanWord(domain.pointee.vniWord)
+    if !adjacency.hasZeroChecksum {
+        let sum = UInt64(adjacency.checksumBase) &+ UInt64(udpLength.bigEndian)
+            &+ halves(udp) &+ halves(vxlan) &+ innerSum
+        let field = Checksum.field(sum)
+        // Zero means "none": its other form is sent (RFC 768).
+        udp |= UInt64(field == 0 ? 0xFFFF : field) &<< 48
+    }
+    header[raw64: 54] = udp
+    header[raw64: 62] = vxlan
+}
+
+@inline(__always)
+private func copy(
+    from source: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ offset: Int
+) {
+    target.storeBytes(
+        of: source.loadUnaligned(fromByteOffset: offset, as: SIMD16<UInt8>.self),
+        toByteOffset: offset, as: SIMD16<UInt8>.self)
+}
+/// Adds the carries of a sum of two 16-bit words back in.
+@inline(__always)
+private func foldCarry(_ sum: UInt32) -> UInt16 {
+    UInt16(truncatingIfNeeded: (sum & 0xFFFF) &+ sum &>> 16)
+}
+/// The UDP header as it lies in memory.
+@inline(__always)
+private func udpWord(_ hash: UInt32, _ portRaw: UInt16, _ length: UInt16, checksum: UInt16) -> UInt64 {
+    UInt64(FlowHash.sourcePort(hash).bigEndian) | UInt64(portRaw) &<< 16
+        | UInt64(length.bigEndian) &<< 32 | UInt64(checksum) &<< 48
+}
+/// The VXLAN header as it lies in memory: the I flag, the VNI, reserved bits zero.
+@inline(__always)
+private func vxlanWord(_ vniWord: UInt32) -> UInt64 { 0x08 | UInt64(vniWord.bigEndian) &<< 32 }
+@inline(__always)
+private func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>> 32 }
+
+/// The one's complement sum of an Ethernet frame.
+///
+/// When it carries a whole TCP or UDP packet with a checksum, the packet's own sum is known without
+/// reading it: the complement of its pseudo-header's (local checksum offload, as Linux calls it in
+/// Documentation/networking/checksum-offloads.rst). Then only headers are read.
+@inline(never)
+func innerSum(of packet: Packet) -> UInt64 {
+    let total = packet.byteCount
+    guard let layer4 = Layer4(in: packet) else { return packet.sum(from: 0, count: total) }
+    let headers = Checksum.sum(packet.frame, layer4.offset)
+    let known = headers &+ UInt64(~Checksum.fold(layer4.pseudoHeader))
+    let padding = total &- layer4.end
+    if padding == 0 { return known }
+    return Checksum.append(
+        known, packet.sum(from: layer4.end, count: padding), position: layer4.end)
+}
+
+/// Where the TCP or UDP packet in a frame lies, if its checksum covers it wholly.
+struct Layer4 {
+    /// First byte of the TCP or UDP header, and first byte behind its payload; from the frame's start.
+    let offset: Int
+    let end: Int
+    let pseudoHeader: UInt64
+
+    init?(in packet: Packet) {
+        let frame = packet.frame
+        let available = packet.contiguous
+        guard available >= EthernetHeader.byteCount else { return nil }
+        var start = EthernetHeader.byteCount
+        while start < 22, start &+ 4 <= available, VLANTag.isTag(raw: frame[raw16: start &- 2]) {
+            start = start &+ VLANTag.byteCount
+        }
+        let type = frame[raw16: start &- 2]
+        let ip = frame + start
+        let number: UInt8
+        if type == EtherType.ipv4.bigEndian, available >= start &+ IPv4Header.byteCount {
+            let header = IPv4Header(at: ip)
+            guard header.version == 4, header.headerByteCount >= IPv4Header.byteCount,
+                !header.isFragment
+            else { return nil }
+            number = header.protocolNumber
+            offset = start &+ header.headerByteCount
+            end = start &+ Int(header.totalLength)
+            guard end >= offset else { return nil }
+            pseudoHeader = Checksum.pseudoHeader(
+                ipv4: ip, protocolNumber: number, length: end &- offset)
+        } else if type == EtherType.ipv6.bigEndian, available >= start &+ IPv6Header.byteCount {
+            let header = IPv6Header(at: ip)
+            // Extension headers are rare, and a routing header changes the pseudo-header.
+            guard header.version == 6 else { return nil }
+            number = header.nextHeader
+            offset = start &+ IPv6Header.byteCount
+            end = offset &+ Int(header.payloadLength)
+            pseudoHeader = Checksum.pseudoHeader(
+                ipv6: ip, protocolNumber: number, length: end &- offset)
+        } else {
+            return nil
+        }
+        guard end <= packet.byteCount else { return nil }
+        let length = end &- offset
+        if number == IPProtocol.tcp {
+            guard length >= 20, offset &+ 20 <= available else { return nil }
+        } else if number == IPProtocol.udp {
+            guard length >= UDPHeader.byteCount, offset &+ UDPHeader.byteCount <= available else {
+                return nil
+            }
+            let header = UDPHeader(at: frame + offset)
+            guard header.checksumRaw != 0, Int(header.length) == length else { return nil }
+        } else {
+            return nil
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// A borrowed view of one DPDK packet buffer: where its frame lies and how long it is.
+
+public import CDPDK
+import Wire
+
+/// A packet buffer as C sees it.
+public typealias MBuf = UnsafeMutablePointer<pe_mbuf>
+
+/// One packet. Copies and owns nothing: whoever holds the buffer must send or free it.
+struct Packet {
+    let mbuf: MBuf
+    @inline(__always) init(_ mbuf: MBuf) { self.mbuf = mbuf }
+
+    /// The first byte of the frame.
+    @inline(__always) var frame: UnsafeMutableRawPointer {
+        UnsafeMutableRawPointer(mbuf.pointee.buf_addr) + Int(mbuf.pointee.data_off)
+    }
+    /// Bytes of the whole frame, over all segments.
+    @inline(__always) var byteCount: Int { Int(mbuf.pointee.pkt_len) }
+    /// Bytes that lie together at ``frame``.
+    @inline(__always) var contiguous: Int { Int(mbuf.pointee.data_len) }
+    @inline(__always) var isSegmented: Bool { mbuf.pointee.nb_segs != 1 }
+    /// Free bytes before ``frame``.
+    @inline(__always) var headroom: Int { Int(mbuf.pointee.data_off) }
+    /// pe-dp index of the port it came from, later of the one it goes to.
+    @inline(__always) var port: UInt16 { mbuf.pointee.port }
+
+    /// Takes `count` bytes off the front.
+    ///
+    /// - Precondition: they lie in the first segment.
+    @inline(__always) func removeFront(_ count: Int) {
+        mbuf.pointee.data_off &+= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.data_len &-= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.pkt_len &-= UInt32(truncatingIfNeeded: count)
+    }
+    /// Puts `count` bytes before the front; returns the new front.
+    ///
+    /// - Precondition: ``headroom`` has them.
+    @inline(__always) func addFront(_ count: Int) -> UnsafeMutableRawPointer {
+        mbuf.pointee.data_off &-= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.data_len &+= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.pkt_len &+= UInt32(truncatingIfNeeded: count)
+        return frame
+    }
+
+    /// Cuts the frame off behind `count` bytes, which it has.
+    @inline(__always) func trim(to count: Int) {
+        if count == byteCount { return }
+        if isSegmented {
+            trimSegments(to: count)
+        } else {
+            mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+            mbuf.pointee.data_len = UInt16(truncatingIfNeeded: count)
+        }
+    }
+    /// Segments behind the end stay in the chain, empty: cheaper and rarer than unlinking them.
+    @inline(never) private func trimSegments(to count: Int) {
+        mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+        var left = count
+        var segment: MBuf? = mbuf
+        while let current = segment {
+            let kept = min(left, Int(current.pointee.data_len))
+            current.pointee.data_len = UInt16(truncatingIfNeeded: kept)
+            left = left &- kept
+            segment = current.pointee.next
+        }
+    }
+
+    /// The unfolded one's complement sum of `count` bytes from `offset`, which the frame has.
+    @inline(never) func sum(from offset: Int, count: Int) -> UInt64 {
+        var skip = offset
+        var left = count
+        var position = 0
+        var total: UInt64 = 0
+        var segment: MBuf? = mbuf
+        while let current = segment, left > 0 {
+            let here = Int(current.pointee.data_len)
+            if skip < here {
+                let part = min(left, here &- skip)
+                let start = UnsafeRawPointer(current.pointee.buf_addr)
+                    + (Int(current.pointee.data_off) &+ skip)
+                total = Checksum.append(total, Checksum.sum(start, part), position: position)
+                position = position &+ part
+                left = left &- part
+                skip = 0
+            } else {
+                skip = skip &- here
+            }
+            segment = current.pointee.next
+        }
+        return total
+    }
+}

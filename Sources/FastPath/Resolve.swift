@@ -1,0 +1,197 @@
+// Pass 2: where each classified frame goes.
+
+import CDPDK
+import CLinux
+import Tables
+import Wire
+
+extension Pipeline {
+    /// Resolves `count` contexts: each ends in a tx lane or in a side lane.
+    @inline(__always)
+    func resolve(_ count: Int) {
+        let contexts = memory.pointee.contexts
+        let period = memory.pointee.learning.currentPeriod
+        var index = 0
+        while index < count {
+            let context = contexts + index
+            index = index &+ 1
+            if !context.pointee.isFromTunnel { learn(context, period) }
+            switch forwarding(of: context, state) {
+            case .circuit(let circuit): sendToCircuit(context, circuit)
+            case .tunnel(let tunnel): sendToTunnel(context, tunnel)
+            case .flood: flood(context)
+            case .drop(let reason): drop(context.pointee.packet, reason)
+            }
+        }
+    }
+
+    /// Tells the control plane about a source that is new here; else marks it as alive.
+    @inline(__always)
+    private func learn(_ context: UnsafePointer<PacketContext>, _ period: UInt8) {
+        switch learning(of: context, state) {
+        case .known(let slot): memory.pointee.learning.mark(slot, period)
+        case .report: report(context)
+        case .ignore: break
+        }
+    }
+
+    @inline(never)
+    private func report(_ context: UnsafePointer<PacketContext>) {
+        if memory.pointee.usesClock {
+            memory.pointee.stamp = UInt32(truncatingIfNeeded: pe_tsc() &>> WorkerMemory.stampShift)
+        }
+        let ring = memory.pointee.learning
+        let key = context.pointee.sourceKey
+        let circuit = context.pointee.ingress
+        guard ring.isNews(key: key, circuit: circuit, stamp: memory.pointee.stamp) else { return }
+        let event = LearnEvent(
+            mac: MACAddress(rawValue: key), domain: context.pointee.domain, circuit: circuit)
+        memory.pointee.counters.add(ring.push(event) ? .learned : .learnRingFull, 1)
+    }
+
+    @inline(never)
+    private func flood(_ context: UnsafePointer<PacketContext>) {
+        memory.pointee.flooded[memory.pointee.side.flooded] = context.pointee
+        memory.pointee.side.flooded = memory.pointee.side.flooded &+ 1
+    }
+
+    /// Sends a frame out of an attachment circuit, with the circuit's tag.
+    @inline(__always)
+    func sendToCircuit(_ context: UnsafePointer<PacketContext>, _ index: UInt32) {
+        let circuit = state.pointee.circuits + Int(index)
+        // The FDB changes in place: its entry may be younger than this snapshot's circuits.
+        guard circuit.pointee.domain == context.pointee.domain else {
+            flood(context)
+            return
+        }
+        let packet = context.pointee.packet
+        let port = circuit.pointee.port
+        let io = memory.pointee.io.port(port)
+        let byteCount = packet.byteCount
+        if byteCount &- EthernetHeader.byteCount > Int(io.mtu), isOversized(packet, io) {
+            drop(packet, .oversized)
+            return
+        }
+        let vlan = circuit.pointee.vlan
+        if vlan != 0 {
+            guard packet.headroom >= VLANTag.byteCount else {
+                drop(packet, .noHeadroom)
+                return
+            }
+            VLANTag.push(context.pointee.frame, vlanID: vlan)
+            _ = packet.addFront(VLANTag.byteCount)
+        }
+        memory.pointee.counters.add(
+            domain: context.pointee.domain, .circuitOutPackets, bytes: UInt64(byteCount))
+        send(packet, to: port, io)
+    }
+
+    /// Encapsulates a frame for a VTEP and sends it on the flow's underlay path.
+    @inline(__always)
+    func sendToTunnel(_ context: UnsafePointer<PacketContext>, _ index: UInt32) {
+        let packet = context.pointee.packet
+        switch underlay(of: index, hash: context.pointee.hash, byteCount: packet.byteCount, state) {
+        case .path(let adjacency):
+            let headers = adjacency.headerByteCount
+            guard packet.headroom >= headers else {
+                drop(packet, .noHeadroom)
+                return
+            }
+            let domain = state.pointee.domains + Int(context.pointee.domain)
+            let byteCount = packet.byteCount
+            memory.pointee.counters.add(
+                domain: context.pointee.domain, .tunnelOutPackets, bytes: UInt64(byteCount))
+            let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
+            encapsulate(
+                at: packet.addFront(headers), adjacency, domain, hash: context.pointee.hash,
+                innerByteCount: byteCount, innerSum: sum)
+            let port = adjacency.port
+            send(packet, to: port, memory.pointee.io.port(port))
+        case .drop(let reason):
+            drop(packet, reason)
+        }
+    }
+}
+
+/// What the source of a frame means for learning.
+enum Learning: Equatable {
+    /// The FDB has it on this circuit, in this slot.
+    case known(slot: UInt32)
+    /// New, or it was elsewhere: the control plane decides.
+    case report
+    /// It may not move.
+    case ignore
+}
+
+/// Decides about a frame's source, changing nothing.
+@inline(__always)
+func learning(
+    of context: UnsafePointer<PacketContext>, _ state: UnsafePointer<ForwardingState>
+) -> Learning {
+    let entry = state.pointee.fdb.entry(
+        of: context.pointee.sourceKey, in: context.pointee.sourceBucket)
+    let value = FDBValue(rawValue: entry.value)
+    if value.isCircuit, value.index == context.pointee.ingress { return .known(slot: entry.slot) }
+    if entry.value != BucketView.miss, value.isSticky { return .ignore }
+    return .report
+}
+
+/// Where a frame goes.
+enum Forwarding: Equatable {
+    case circuit(UInt32)
+    case tunnel(UInt32)
+    /// Broadcast, unknown unicast, multicast.
+    case flood
+    case drop(DropReason)
+}
+
+/// Decides by the destination, changing nothing.
+@inline(__always)
+func forwarding(
+    of context: UnsafePointer<PacketContext>, _ state: UnsafePointer<ForwardingState>
+) -> Forwarding {
+    if context.pointee.isMulticast { return .flood }
+    let found = state.pointee.fdb.value(
+        of: context.pointee.destinationKey, in: context.pointee.destinationBucket)
+    if found == BucketView.miss { return .flood }
+    let value = FDBValue(rawValue: found)
+    if value.isCircuit {
+        return value.index == context.pointee.ingress ? .drop(.sameCircuit) : .circuit(value.index)
+    }
+    if value.isTunnel {
+        return context.pointee.isFromTunnel ? .drop(.splitHorizon) : .tunnel(value.index)
+    }
+    return .drop(.noRouting)
+}
+
+/// How a frame reaches a VTEP.
+enum Underlay {
+    case path(Adjacency)
+    case drop(DropReason)
+}
+
+/// Decides by flow and size, changing nothing. `byteCount` is the inner frame's.
+@inline(__always)
+func underlay(
+    of index: UInt32, hash: UInt32, byteCount: Int, _ state: UnsafePointer<ForwardingState>
+) -> Underlay {
+    let tunnel = state.pointee.tunnels + Int(index)
+    if let reason = tunnel.pointee.unusable { return .drop(reason) }
+    let adjacency = state.pointee.adjacency(of: tunnel, hash: FlowHash.pathSelector(hash))
+    let packet = byteCount &+ adjacency.headerByteCount &- EthernetHeader.byteCount
+    return packet > Int(adjacency.mtu) ? .drop(.oversized) : .path(adjacency)
+}
+
+/// Whether the layer 3 packet inside, up to two tags put aside, is larger than the port's MTU.
+@inline(never)
+func isOversized(_ packet: Packet, _ io: PortIO) -> Bool {
+    var byteCount = packet.byteCount &- EthernetHeader.byteCount
+    var offset = 12
+    while offset < 20, offset &+ 6 <= packet.contiguous,
+        VLANTag.isTag(raw: packet.frame[raw16: offset])
+    {
+        offset = offset &+ 4
+        byteCount = byteCount &- 4
+    }
+    return byteCount > Int(io.mtu)
+}

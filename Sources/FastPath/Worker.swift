@@ -1,0 +1,234 @@
+// One worker: its memory, the loop that an lcore runs, and single bursts for replay and tests.
+
+import CDPDK
+import CLinux
+public import Tables
+
+/// Polls ports, rings and the host, and takes every packet through the ``Pipeline``.
+///
+/// The object is the control side's handle; the lcore touches only raw memory. Make it, run
+/// ``entry`` with ``argument`` on an lcore, ``stop()``, wait for the lcore, let it go.
+public final class Worker: @unchecked Sendable {
+    public let index: Int
+    private let memory: UnsafeMutablePointer<WorkerMemory>
+    private let scratch: UnsafeMutableRawPointer
+    /// Keeps what the raw memory points into.
+    private let tables: ForwardingTables
+
+    /// - Parameters:
+    ///   - index: below `tables.limits.workers`; also the tx queue that it uses.
+    ///   - packets: pool whose buffers hold a whole frame.
+    ///   - headers: pool of small buffers, for flood headers and clones.
+    ///   - usesClock: false makes runs repeatable: a MAC is reported once per ``advanceStamp()``.
+    public init(
+        index: Int, io: WorkerIO, tables: ForwardingTables, packets: OpaquePointer,
+        headers: OpaquePointer, idle: IdlePolicy = .adaptive, usesClock: Bool = true
+    ) {
+        precondition(index < tables.limits.workers, "worker \(index) is not within limits.workers")
+        self.index = index
+        self.tables = tables
+        let burst = WorkerMemory.burst
+        let pointers = burst * MemoryLayout<MBuf>.stride
+        let contexts = burst * MemoryLayout<PacketContext>.stride
+        let lanes = Lane.laneCount * Lane.stride
+        let byteCount = 3 * pointers + 2 * contexts + lanes
+        scratch = .allocate(byteCount: byteCount, alignment: 64)
+        scratch.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+        let contextStart = scratch + 3 * pointers
+        memory = .allocate(capacity: 1)
+        memory.initialize(to: WorkerMemory(
+            io: io, reader: tables.reader(worker: index), counters: tables.counters.workers[index],
+            learning: tables.learning.workers[index], packets: packets, headers: headers,
+            index: UInt16(truncatingIfNeeded: index),
+            received: scratch.assumingMemoryBound(to: MBuf.self),
+            contexts: contextStart.assumingMemoryBound(to: PacketContext.self),
+            flooded: (contextStart + contexts).assumingMemoryBound(to: PacketContext.self),
+            punted: (scratch + pointers).assumingMemoryBound(to: MBuf.self),
+            discarded: (scratch + 2 * pointers).assumingMemoryBound(to: MBuf.self),
+            lanes: contextStart + 2 * contexts, usesClock: usesClock, idle: idle))
+    }
+    deinit {
+        precondition(!isRunning, "stop a worker and wait for its lcore before letting it go")
+        memory.deallocate()
+        scratch.deallocate()
+    }
+
+    /// What ``entry`` needs.
+    public var argument: UnsafeMutableRawPointer { UnsafeMutableRawPointer(memory) }
+    /// The function for an lcore: polls until ``stop()``; returns 0.
+    public static var entry: @convention(c) (UnsafeMutableRawPointer?) -> Int32 { pe_worker_main }
+
+    /// Tells the worker to return after its present loop; it may sleep up to 100 ms before.
+    public func stop() {
+        pe_store32(&memory.pointee.stop, 1)
+        pe_doorbell_ring(memory.pointee.io.doorbell)
+    }
+    /// Whether its loop runs.
+    public var isRunning: Bool { pe_load32(&memory.pointee.isRunning) != 0 }
+
+    /// One loop over all sources, on the calling thread; returns how many packets came. For replay
+    /// and tests, while no lcore runs this worker.
+    @discardableResult
+    public func pollOnce() -> Int {
+        memory.pointee.io.online()
+        let count = memory.poll()
+        memory.pointee.reader.offline()
+        memory.pointee.io.offline()
+        return count
+    }
+
+    /// Takes packets through the pipeline as bursts of at most 32, in order. `mbuf.port` is the
+    /// pe-dp port that each came from; the buffers are the worker's afterwards. For replay and
+    /// tests, while no lcore runs this worker.
+    public func process(_ packets: [MBuf]) {
+        let burst = WorkerMemory.burst
+        for start in stride(from: 0, to: packets.count, by: burst) {
+            let part = packets[start..<min(start + burst, packets.count)]
+            for (offset, packet) in part.enumerated() { memory.pointee.received[offset] = packet }
+            memory.pointee.reader.quiescent()
+            memory.countReceived(part.count)
+            memory.pipeline.run(part.count)
+        }
+        memory.pointee.reader.offline()
+    }
+
+    /// Lets sources be reported again that were reported before, where no clock does it.
+    public func advanceStamp() { memory.pointee.stamp &+= 1 }
+}
+
+/// An lcore's function; `argument` is ``Worker/argument``.
+@c(pe_worker_main)
+public func pe_worker_main(_ argument: UnsafeMutableRawPointer?) -> Int32 {
+    guard let argument else { return -1 }
+    argument.assumingMemoryBound(to: WorkerMemory.self).loop()
+    return 0
+}
+
+extension UnsafeMutablePointer<WorkerMemory> {
+    /// The pipeline over the newest tables; valid until the next quiescent point.
+    @inline(__always) var pipeline: Pipeline {
+        Pipeline(
+            memory: self,
+            state: pointee.reader.current.assumingMemoryBound(to: ForwardingState.self))
+    }
+
+    /// Polls until told to stop.
+    func loop() {
+        pe_store32(&pointee.isRunning, 1)
+        pointee.io.online()
+        var idle = IdleWait()
+        while pe_load32(&pointee.stop) == 0 {
+            if poll() != 0 {
+                idle = IdleWait()
+                pointee.counters.add(.busyPolls, 1)
+            } else {
+                pointee.counters.add(.idlePolls, 1)
+                if pointee.idle == .adaptive { rest(&idle) }
+            }
+        }
+        pointee.reader.offline()
+        pointee.io.offline()
+        pe_store32(&pointee.isRunning, 0)
+    }
+
+    /// One loop: the host's frames, kernel ports, ethdevs. Returns how many packets came.
+    @inline(__always)
+    func poll() -> Int {
+        let io = pointee.io
+        let list = io.pollList()
+        pointee.reader.quiescent()
+        let pipeline = self.pipeline
+        let burst = UInt32(truncatingIfNeeded: WorkerMemory.burst)
+        let fromHost = Int(pe_ring_dequeue_burst(io.exceptionRing, pointee.received, burst))
+        if fromHost != 0 {
+            countReceived(fromHost)
+            pipeline.run(fromHost)
+        }
+        let fromKernel = Int(pe_ring_dequeue_burst(io.rxRing, pointee.received, burst))
+        if fromKernel != 0 {
+            countReceived(fromKernel)
+            pipeline.run(fromKernel)
+        }
+        var total = fromHost &+ fromKernel
+        var index = 0
+        while index < list.count {
+            total = total &+ pollEthdev(list[index], pipeline)
+            index = index &+ 1
+        }
+        return total
+    }
+
+    @inline(never)
+    func pollEthdev(_ queue: PolledQueue, _ pipeline: Pipeline) -> Int {
+        let received = pointee.received
+        let count = Int(
+            pe_eth_rx_burst(
+                queue.ethdev, queue.queue, received, UInt16(truncatingIfNeeded: WorkerMemory.burst)))
+        if count == 0 { return 0 }
+        var byteCount: UInt64 = 0
+        var index = 0
+        while index < count {
+            byteCount &+= UInt64(received[index].pointee.pkt_len)
+            received[index].pointee.port = queue.port
+            index = index &+ 1
+        }
+        if queue.port < pipeline.state.pointee.portCount {
+            pointee.counters.add(
+                port: queue.port, .rxPackets, packets: UInt64(truncatingIfNeeded: count),
+                bytes: byteCount)
+        }
+        pipeline.run(count)
+        return count
+    }
+
+    /// Counts packets that know their port, one by one.
+    @inline(never)
+    func countReceived(_ count: Int) {
+        let received = pointee.received
+        let portCount = pipeline.state.pointee.portCount
+        var index = 0
+        while index < count {
+            let packet = Packet(received[index])
+            if packet.port < portCount {
+                pointee.counters.add(
+                    port: packet.port, .rxPackets, packets: 1, bytes: UInt64(packet.byteCount))
+            }
+            index = index &+ 1
+        }
+    }
+
+    /// Nothing came: sleeps, longer each time, until a frame, a doorbell or the time is up.
+    @inline(never)
+    func rest(_ idle: inout IdleWait) {
+        let hasEthdevs = pointee.io.pollList().count != 0
+        let wait = idle.next(hasEthdevs: hasEthdevs)
+        if wait == 0 { return }
+        let io = pointee.io
+        pointee.reader.offline()
+        pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, wait)
+    }
+}
+
+/// How long an idle worker sleeps: not at all for a while, then doubling up to a limit.
+struct IdleWait {
+    private var emptyLoops: UInt32 = 0
+    private var microseconds: UInt32 = 0
+
+    /// Loops without a packet before the first sleep: some 20 to 100 µs.
+    static var patience: UInt32 { 1000 }
+    /// First sleep. Ethdevs ring no doorbell: they set the limit.
+    static var shortest: UInt32 { 10 }
+    static var longestWithEthdevs: UInt32 { 1000 }
+    static var longest: UInt32 { 100_000 }
+
+    /// Microseconds to sleep now; 0 is not at all.
+    mutating func next(hasEthdevs: Bool) -> UInt32 {
+        if emptyLoops < IdleWait.patience {
+            emptyLoops &+= 1
+            return 0
+        }
+        let limit = hasEthdevs ? IdleWait.longestWithEthdevs : IdleWait.longest
+        microseconds = microseconds == 0 ? IdleWait.shortest : min(microseconds &* 2, limit)
+        return microseconds
+    }
+}

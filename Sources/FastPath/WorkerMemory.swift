@@ -1,0 +1,96 @@
+// One worker's state in raw memory: what a burst reads and writes beside packets and tables.
+
+import CDPDK
+import CLinux
+import Tables
+
+/// What pass 1 found out about a packet, and pass 2 needs: one cache line.
+struct PacketContext {
+    let packet: Packet
+    /// The frame without outer headers and circuit tag.
+    let frame: UnsafeMutableRawPointer
+    let destinationKey: UInt64
+    let destinationBucket: UnsafeRawPointer
+    /// 0 for frames from the fabric, whose sources are never learned from data.
+    let sourceKey: UInt64
+    let sourceBucket: UnsafeRawPointer
+    let hash: UInt32
+    /// Circuit index, or ``fromTunnel``.
+    let ingress: UInt32
+    let domain: UInt16
+
+    static var fromTunnel: UInt32 { UInt32.max }
+    @inline(__always) var isFromTunnel: Bool { ingress == PacketContext.fromTunnel }
+    @inline(__always) var isMulticast: Bool { destinationKey & 1 != 0 }
+}
+
+/// Packets that leave together: those for one ethdev, for all kernel ports, or for the host.
+struct Lane {
+    var count = 0
+    var byteCount: UInt64 = 0
+    var io = PortIO.none
+    /// pe-dp index of an ethdev's port; kernel ports have it in `mbuf.port`.
+    var port: UInt16 = 0
+
+    /// A full lane is sent at once, so this bounds nothing but the batch.
+    static var capacity: Int { 64 }
+    static var ethdevCount: Int { 64 }
+    /// Lane of frames for kernel ports, and of frames for the host.
+    static var kernel: Int { 64 }
+    static var host: Int { 65 }
+    static var laneCount: Int { 66 }
+    static var headerByteCount: Int { 64 }
+    static var stride: Int { headerByteCount &+ capacity &* 8 }
+}
+
+/// Side lanes are counted here; pass 1 and 2 append to them, the drain empties them.
+struct SideLaneCounts {
+    var flooded = 0
+    var punted = 0
+    var discarded = 0
+}
+
+/// Everything a worker owns. Lives at a fixed address; only its worker writes it, but for `stop`.
+struct WorkerMemory {
+    let io: WorkerIO
+    let reader: PublicationReader
+    let counters: CounterView
+    let learning: LearnRing
+    /// Buffers with a whole frame's room; small buffers for flood headers and clones.
+    let packets: OpaquePointer
+    let headers: OpaquePointer
+    let index: UInt16
+
+    let received: UnsafeMutablePointer<MBuf>
+    let contexts: UnsafeMutablePointer<PacketContext>
+    let flooded: UnsafeMutablePointer<PacketContext>
+    let punted: UnsafeMutablePointer<MBuf>
+    let discarded: UnsafeMutablePointer<MBuf>
+    let lanes: UnsafeMutableRawPointer
+
+    var side = SideLaneCounts()
+    /// Bit per ethdev lane, and one each for the two others, that holds packets.
+    var dirtyEthdevs: UInt64 = 0
+    /// What makes a repeated learn report news again.
+    var stamp: UInt32 = 0
+    /// Whether ``stamp`` follows the clock.
+    var usesClock = true
+    /// Set by another thread: the worker returns after its present loop.
+    var stop: UInt32 = 0
+    /// Set by the worker while its loop runs.
+    var isRunning: UInt32 = 0
+    let idle: IdlePolicy
+
+    /// Packets in one burst.
+    static var burst: Int { TableLimits.burst }
+    /// The learn stamp changes every 2^27 cycles of the time stamp counter: 40 to 65 ms.
+    static var stampShift: UInt64 { 27 }
+}
+
+/// What a worker does when there is nothing to do.
+public enum IdlePolicy: UInt8, Sendable {
+    /// Polls on: least latency, a whole core.
+    case poll
+    /// Sleeps after a while, longer and longer, until a frame or a doorbell comes.
+    case adaptive
+}
