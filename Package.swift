@@ -78,8 +78,9 @@ let package = Package(
         .testTarget(
             name: "ControlPlaneTests",
             dependencies: [
-                "ControlPlane", "Tables", "Wire", .product(name: "Logging", package: "swift-log"),
+                "ControlPlane", "Tables", "Wire", "CLinux",
+                .product(name: "Logging", package: "swift-log"),
             ],
-            exclude: []),
+            exclude: ["Recordings"]),
     ]
 )

@@ -84,10 +84,11 @@ public struct FPMDeframer: Sendable {
     }
 }
 
-/// The length in a frame's header.
-private func frameLength(_ header: some Collection<UInt8>) -> Int {
-    header.dropFirst(2).prefix(2).reduce(0) { $0 << 8 | Int($1) }
+/// The length in a frame's header, of which all four bytes are there.
+private func frameLength(_ header: UnsafeRawBufferPointer) -> Int {
+    Int(header[2]) << 8 | Int(header[3])
 }
+private func frameLength(_ header: [UInt8]) -> Int { Int(header[2]) << 8 | Int(header[3]) }
 
 extension FPMDeframer.Fault: CustomStringConvertible {
     public var description: String {

@@ -61,6 +61,77 @@ int pe_tc_drop_attach(int ifindex, int ingress) {
   return result;
 }
 
+/// The BPF_PROG_ATTACH and BPF_PROG_QUERY members of union bpf_attr as of 6.6.
+struct prog_attach {
+  uint32_t target_ifindex, attach_bpf_fd, attach_type, attach_flags, replace_bpf_fd, relative_fd;
+  uint64_t expected_revision;
+};
+struct prog_query {
+  uint32_t target_ifindex, attach_type, query_flags, attach_flags;
+  uint64_t prog_ids;
+  uint32_t count, pad;
+  uint64_t prog_attach_flags, link_ids, link_attach_flags, revision;
+};
+
+/// A descriptor of our program on the hook; -ENOENT when it is not there, or why that is not known.
+static int find_drop(int ifindex, uint32_t attach_type) {
+  uint32_t ids[64] = {0};
+  struct prog_query query = {
+      .target_ifindex = (uint32_t)ifindex,
+      .attach_type = attach_type,
+      .prog_ids = (uint64_t)(uintptr_t)ids,
+      .count = sizeof ids / sizeof ids[0],
+  };
+  if (bpf(BPF_PROG_QUERY, &query, sizeof query) < 0) return -errno;
+  for (uint32_t i = 0; i < query.count && i < sizeof ids / sizeof ids[0]; i++) {
+    union bpf_attr attr;
+    memset(&attr, 0, sizeof attr);
+    attr.prog_id = ids[i];
+    long fd = bpf(BPF_PROG_GET_FD_BY_ID, &attr, sizeof attr);
+    if (fd < 0) continue;
+    struct bpf_prog_info info;
+    memset(&info, 0, sizeof info);
+    memset(&attr, 0, sizeof attr);
+    attr.info.bpf_fd = (uint32_t)fd;
+    attr.info.info_len = sizeof info;
+    attr.info.info = (uint64_t)(uintptr_t)&info;
+    if (bpf(BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof attr) == 0 && strcmp(info.name, "pe_drop") == 0)
+      return (int)fd;
+    close((int)fd);
+  }
+  return -ENOENT;
+}
+
+int pe_tc_drop_install(int ifindex, int ingress) {
+  if (ifindex <= 0) return -ENODEV;
+  uint32_t type = ingress ? ATTACH_TCX_INGRESS : ATTACH_TCX_EGRESS;
+  int found = find_drop(ifindex, type);
+  if (found >= 0) {
+    close(found);
+    return 0;
+  }
+  if (found != -ENOENT) return found;
+  int program = load_drop();
+  if (program < 0) return program;
+  struct prog_attach attr = {
+      .target_ifindex = (uint32_t)ifindex, .attach_bpf_fd = (uint32_t)program, .attach_type = type};
+  int result = bpf(BPF_PROG_ATTACH, &attr, sizeof attr) < 0 ? -errno : 0;
+  close(program); // the hook holds it
+  return result;
+}
+
+int pe_tc_drop_remove(int ifindex, int ingress) {
+  if (ifindex <= 0) return -ENODEV;
+  uint32_t type = ingress ? ATTACH_TCX_INGRESS : ATTACH_TCX_EGRESS;
+  int program = find_drop(ifindex, type);
+  if (program < 0) return program;
+  struct prog_attach attr = {
+      .target_ifindex = (uint32_t)ifindex, .attach_bpf_fd = (uint32_t)program, .attach_type = type};
+  int result = bpf(BPF_PROG_DETACH, &attr, sizeof attr) < 0 ? -errno : 0;
+  close(program);
+  return result;
+}
+
 /// Sends `msg`, waits for its ACK and frees it; 0 or -errno.
 static int talk(struct nl_sock *socket, struct nl_msg *msg) {
   int sent = nl_send_auto(socket, msg);

@@ -10,7 +10,7 @@ enum LinkDecoder {
     // IFLA_* types.
     private static let address: UInt16 = 1, name: UInt16 = 3, mtu: UInt16 = 4, lower: UInt16 = 5
     private static let master: UInt16 = 10, protocolInfo: UInt16 = 12, linkInfo: UInt16 = 18
-    private static let alias: UInt16 = 20, familySpecific: UInt16 = 26
+    private static let familySpecific: UInt16 = 26, group: UInt16 = 27
 
     static func decode(
         _ body: ByteReader, isDelete: Bool, _ header: NetlinkHeader
@@ -36,7 +36,7 @@ enum LinkDecoder {
             case mtu: link.mtu = try attribute.u32("IFLA_MTU")
             case lower: link.lower = try attribute.u32("IFLA_LINK")
             case master: link.master = try attribute.u32("IFLA_MASTER")
-            case alias: link.alias = attribute.string
+            case group: link.group = try attribute.u32("IFLA_GROUP")
             case linkInfo: try LinkInfoDecoder.read(attribute, into: &link)
             case protocolInfo where isBridge:
                 link.bridgePort = try LinkInfoDecoder.bridgePort(attribute, "IFLA_PROTINFO")

@@ -243,14 +243,14 @@ public struct LinkMessage: Hashable, Sendable {
     public var vxlanLearning: Bool?
     /// IFLA_INET6_ADDR_GEN_MODE: 0 EUI-64, 1 none.
     public var addressGenerationMode: UInt8?
-    /// IFLA_IFALIAS: free text that tells who made the device.
-    public var alias: String?
+    /// IFLA_GROUP: devices that were made together.
+    public var group: UInt32
     public init(
         isDelete: Bool, isBridgeFamily: Bool = false, interface: UInt32, name: String = "",
         mac: MACAddress? = nil, mtu: UInt32 = 0, isUp: Bool = true, hasCarrier: Bool = true,
         master: UInt32? = nil, lower: UInt32? = nil, kind: Kind = .none, bridgeVLANs: [BridgeVLAN] = [],
         bridgeTunnels: [BridgeTunnel] = [], bridgePort: BridgePort? = nil, vxlanLearning: Bool? = nil,
-        addressGenerationMode: UInt8? = nil, alias: String? = nil
+        addressGenerationMode: UInt8? = nil, group: UInt32 = 0
     ) {
         self.isDelete = isDelete
         self.isBridgeFamily = isBridgeFamily
@@ -268,7 +268,7 @@ public struct LinkMessage: Hashable, Sendable {
         self.bridgePort = bridgePort
         self.vxlanLearning = vxlanLearning
         self.addressGenerationMode = addressGenerationMode
-        self.alias = alias
+        self.group = group
     }
 }
 

@@ -11,6 +11,12 @@
 /// -ENODEV when there is no such device.
 int pe_tc_drop_attach(int ifindex, int ingress);
 
+/// The same without a descriptor, until the device goes or pe_tc_drop_remove: for devices that must stay
+/// silent when the process has died. Does nothing when it is there already. TCX alone; 0 or -errno as above.
+int pe_tc_drop_install(int ifindex, int ingress);
+/// Takes away what pe_tc_drop_install put there; -ENOENT when there was nothing.
+int pe_tc_drop_remove(int ifindex, int ingress);
+
 /// The same through a clsact qdisc and a cls_bpf filter (kernel >= 4.5). Replaces an earlier one; it
 /// outlives the process. Returns 0 or -errno.
 int pe_tc_drop_attach_clsact(int ifindex, int ingress);
