@@ -13,7 +13,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -192,7 +191,6 @@ int pe_thread_avoid_cpus(const int32_t *cpus, uint32_t count) {
   if (CPU_COUNT(&set) == 0) return 0;
   return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
 }
-void pe_thread_name(const char *name) { prctl(PR_SET_NAME, name); }
 int pe_cpu_allowed(int cpu) {
   cpu_set_t set;
   if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof set, &set) < 0) return 0;

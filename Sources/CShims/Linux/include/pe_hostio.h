@@ -111,8 +111,6 @@ int pe_interface_add_address(int ifindex, const uint8_t *address, uint32_t byte_
 int pe_namespace_enter(const char *path);
 /// Restricts the calling thread to the CPUs it may use now without those listed, when any remain.
 int pe_thread_avoid_cpus(const int32_t *cpus, uint32_t count);
-/// Names the calling thread, up to 15 characters.
-void pe_thread_name(const char *name);
 /// 1 when the process may run on the CPU.
 int pe_cpu_allowed(int cpu);
 
