@@ -1,0 +1,105 @@
+"""Captures: tcpdump writes them, tshark decodes them, a few lines count their records."""
+import json
+import os
+import signal
+import struct
+import subprocess
+import time
+
+from .shell import LabError, run, wait
+
+
+class Capture:
+    """A running tcpdump on one device of one namespace."""
+
+    def __init__(self, namespace, device, path, expression="", snaplen=0):
+        self.path = path
+        self.namespace = namespace
+        self.device = device
+        self._log = path + ".log"
+        with open(self._log, "w") as log:
+            self._process = subprocess.Popen(
+                namespace.prefix() + ["tcpdump", "-i", device, "-n", "-U", "--immediate-mode",
+                                      "-s", str(snaplen), "-B", "16384", "-Z", "root", "-w", path]
+                + expression.split(), stdout=log, stderr=log)
+        wait(f"tcpdump on {namespace.name}/{device}", self._listening, 10)
+
+    def _listening(self):
+        if self._process.poll() is not None:
+            with open(self._log) as log:
+                raise LabError(f"tcpdump on {self.namespace.name}/{self.device} ended: {log.read()}")
+        with open(self._log) as log:
+            return "listening on" in log.read() and os.path.exists(self.path)
+
+    def stop(self):
+        """Ends the capture once the kernel's buffer is written out; the number of packets."""
+        if self._process.poll() is None:
+            time.sleep(0.1)   # the last frames are still being written
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        with open(self._log) as log:
+            text = log.read()
+        if "packets dropped by kernel" in text:
+            dropped = int(text.split(" packets dropped by kernel")[0].split()[-1])
+            if dropped:
+                raise LabError(f"tcpdump on {self.device} lost {dropped} packets")
+        return count(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def frames(path):
+    """The frames of a pcap file as bytes."""
+    with open(path, "rb") as file:
+        data = file.read()
+    if len(data) < 24:
+        return []
+    order = "<" if data[:4] in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1") else ">"
+    found, at = [], 24
+    while at + 16 <= len(data):
+        length = struct.unpack_from(order + "I", data, at + 8)[0]
+        found.append(data[at + 16:at + 16 + length])
+        at += 16 + length
+    return found
+
+
+def count(path):
+    return len(frames(path))
+
+
+def tshark_fields(path, fields, display="", options=()):
+    """tshark's values of fields: one dictionary a packet, each value the list of occurrences."""
+    command = ["tshark", "-n", "-r", path, "-T", "fields", "-E", "separator=/t",
+               "-E", "occurrence=a", "-E", "aggregator=,"]
+    for option in options:
+        command += option.split()
+    for field in fields:
+        command += ["-e", field]
+    if display:
+        command += ["-Y", display]
+    environment = dict(os.environ, HOME="/nonexistent", LC_ALL="C.UTF-8")
+    rows = []
+    for line in run(command, timeout=120, env=environment).splitlines():
+        values = line.split("\t") + [""] * len(fields)
+        rows.append({f: (values[i].split(",") if values[i] else []) for i, f in enumerate(fields)})
+    return rows
+
+
+def tshark_json(path, limit=1, display="", options=()):
+    """The full dissection of the first packets, for a person to read after a failure."""
+    command = ["tshark", "-n", "-r", path, "-T", "json", "-c", str(limit)]
+    for option in options:
+        command += option.split()
+    if display:
+        command += ["-Y", display]
+    return json.loads(run(command, timeout=60) or "[]")
