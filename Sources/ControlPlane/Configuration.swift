@@ -49,6 +49,8 @@ public struct Configuration: Hashable, Sendable {
         public var mainLcore: Int = 0
         public var workerLcores: [Int] = [1]
         public var hugepages: Hugepages = .auto
+        /// Megabytes that EAL reserves; nil computes them from the buffers.
+        public var memoryMegabytes: Int?
         public var mbufs: Int = 16384
         public var idle: IdlePolicy = .adaptive
         public var limits = Limits()
@@ -57,14 +59,19 @@ public struct Configuration: Hashable, Sendable {
         public var adminSocket: String = "/run/pe-dp/admin.sock"
         /// Octal permission bits of the admin socket.
         public var adminSocketMode: UInt32 = 0o600
-        /// Seconds after which a silent local MAC is removed.
+        /// Seconds after which a silent local MAC is removed; 0 keeps it.
         public var macAgeingSeconds: Int = 300
+        /// This node's index in `tunnelEndpoint.cidrs`, as OpenPERouter's node label gives it.
+        public var nodeIndex: Int?
         public init() {}
     }
     /// Capacities; defaults and bounds are in Tables/Limits.swift.
     public struct Limits: Hashable, Sendable {
         public var macs: Int = 262_144
         public var l2vnis: Int = 4096
+        public var vrfs: Int = 1024
+        public var neighbors: Int = 131_072
+        public var routes: Int = 1_048_576
         public var vteps: Int = 1024
         public var ports: Int = 1024
         public var floodTargets: Int = 512
@@ -78,7 +85,10 @@ public struct Configuration: Hashable, Sendable {
         }
         public var name: String
         public var driver: Driver
+        /// The driver's own: an interface, a PCI address, a path, or `key=value` arguments.
         public var device: String
+        /// Network namespace of a kernel port's device; nil is the own one.
+        public var netns: String?
         /// Layer 3 MTU: the largest IP packet.
         public var mtu: Int = 1500
         /// The port's own Ethernet address; nil takes the device's.
@@ -103,10 +113,14 @@ public struct Configuration: Hashable, Sendable {
     public struct Underlay: Hashable, Sendable {
         public var interfaces: [String] = []
         public var tunnelEndpoints: [IPAddress] = []
+        /// Send a zero UDP checksum over IPv6 (RFC 6935); receivers must accept it.
+        public var udp6ZeroChecksumTx = false
         public var location = SourceLocation()
         public init() {}
     }
     public struct L3VNI: Hashable, Sendable {
+        /// What `routingDomain` refers to; the VRF's name unless given.
+        public var name: String
         public var vrf: String
         public var vni: VNI
         public var vxlanPort: UInt16 = 4789
@@ -115,6 +129,7 @@ public struct Configuration: Hashable, Sendable {
         public var table: UInt32?
         public var location = SourceLocation()
         public init(vrf: String, vni: VNI) {
+            self.name = vrf
             self.vrf = vrf
             self.vni = vni
         }
