@@ -30,7 +30,7 @@ struct FixedProvider: ShowProvider {
         case .lcores: reply(.lcores([LcoreRow(lcore: 1, role: "worker", busy: 0.25)]))
         case .control: reply(.control(ControlRow()))
         default:
-            var counters = Counters()
+            var counters = CounterReport()
             counters.received = 7
             counters.sent = 4
             counters.dropped = ["unknown\"VNI": 3]

@@ -78,7 +78,7 @@ extension MetricsText {
         }
     }
 
-    private mutating func add(_ counters: Counters) {
+    private mutating func add(_ counters: CounterReport) {
         let totals = [
             ("received", counters.received), ("replicated", counters.replicated),
             ("sent", counters.sent), ("punted", counters.punted),
@@ -91,12 +91,15 @@ extension MetricsText {
         family(
             "drops_total", type: "counter", help: "Packets dropped, by the one reason of each.",
             counters.dropped.sorted { $0.key < $1.key }.map { ([("reason", $0.key)], Double($0.value)) })
-        let fields: [(String, String, KeyPath<Counters.Domain, UInt64>)] = [
-            ("rx_packets", "Packets into the VNI.", \.rxPackets),
-            ("rx_bytes", "Bytes into the VNI.", \.rxBytes),
-            ("tx_packets", "Packets out of the VNI.", \.txPackets),
-            ("tx_bytes", "Bytes out of the VNI.", \.txBytes),
-            ("drops", "Packets of the VNI dropped.", \.dropped),
+        let fields: [(String, String, KeyPath<CounterReport.Domain, UInt64>)] = [
+            ("circuit_in_packets", "Packets from circuits.", \.circuitInPackets),
+            ("circuit_in_bytes", "Bytes from circuits.", \.circuitInBytes),
+            ("tunnel_in_packets", "Packets from tunnels.", \.tunnelInPackets),
+            ("tunnel_in_bytes", "Bytes from tunnels.", \.tunnelInBytes),
+            ("circuit_out_packets", "Packets to circuits.", \.circuitOutPackets),
+            ("circuit_out_bytes", "Bytes to circuits.", \.circuitOutBytes),
+            ("tunnel_out_packets", "Packets to tunnels.", \.tunnelOutPackets),
+            ("tunnel_out_bytes", "Bytes to tunnels.", \.tunnelOutBytes),
         ]
         for (name, help, path) in fields {
             family(

@@ -1,48 +1,32 @@
 // The whole-daemon answers of `pe-dp show` and `pe-dp status`: counters, control plane, health.
 
 /// Where packets went. `received + replicated = sent + punted + sum of dropped`.
-public struct Counters: Codable, Hashable, Sendable {
-    /// Packets of one VNI.
+public struct CounterReport: Codable, Hashable, Sendable {
+    /// Packets of one VNI: in from circuits and tunnels, out to circuits and tunnels.
     public struct Domain: Codable, Hashable, Sendable {
         public var vni: UInt32
-        public var rxPackets: UInt64
-        public var rxBytes: UInt64
-        public var txPackets: UInt64
-        public var txBytes: UInt64
-        public var dropped: UInt64
-        public init(
-            vni: UInt32, rxPackets: UInt64 = 0, rxBytes: UInt64 = 0, txPackets: UInt64 = 0,
-            txBytes: UInt64 = 0, dropped: UInt64 = 0
-        ) {
-            self.vni = vni
-            self.rxPackets = rxPackets
-            self.rxBytes = rxBytes
-            self.txPackets = txPackets
-            self.txBytes = txBytes
-            self.dropped = dropped
-        }
+        public var circuitInPackets: UInt64 = 0
+        public var circuitInBytes: UInt64 = 0
+        public var tunnelInPackets: UInt64 = 0
+        public var tunnelInBytes: UInt64 = 0
+        public var circuitOutPackets: UInt64 = 0
+        public var circuitOutBytes: UInt64 = 0
+        public var tunnelOutPackets: UInt64 = 0
+        public var tunnelOutBytes: UInt64 = 0
+        public init(vni: UInt32) { self.vni = vni }
     }
     /// Packets of one port.
     public struct Port: Codable, Hashable, Sendable {
         public var port: String
-        public var rxPackets: UInt64
-        public var rxBytes: UInt64
-        public var txPackets: UInt64
-        public var txBytes: UInt64
-        public var punted: UInt64
-        public var dropped: UInt64
-        public init(
-            port: String, rxPackets: UInt64 = 0, rxBytes: UInt64 = 0, txPackets: UInt64 = 0,
-            txBytes: UInt64 = 0, punted: UInt64 = 0, dropped: UInt64 = 0
-        ) {
-            self.port = port
-            self.rxPackets = rxPackets
-            self.rxBytes = rxBytes
-            self.txPackets = txPackets
-            self.txBytes = txBytes
-            self.punted = punted
-            self.dropped = dropped
-        }
+        public var rxPackets: UInt64 = 0
+        public var rxBytes: UInt64 = 0
+        public var txPackets: UInt64 = 0
+        public var txBytes: UInt64 = 0
+        public var dropped: UInt64 = 0
+        /// To the exception TAP, and from it.
+        public var punted: UInt64 = 0
+        public var fromHost: UInt64 = 0
+        public init(port: String) { self.port = port }
     }
     public var received: UInt64 = 0
     public var replicated: UInt64 = 0

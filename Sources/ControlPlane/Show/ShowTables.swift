@@ -129,7 +129,7 @@ extension ShowAnswer {
         return table.text
     }
 
-    private static func table(_ counters: Counters) -> String {
+    private static func table(_ counters: CounterReport) -> String {
         var totals = TextTable("COUNTER", ">PACKETS")
         totals.add("received", String(counters.received))
         totals.add("replicated", String(counters.replicated))
@@ -140,21 +140,26 @@ extension ShowAnswer {
         }
         var text = totals.text
         if !counters.domains.isEmpty {
-            var table = TextTable(">VNI", ">RX", ">RX-BYTES", ">TX", ">TX-BYTES", ">DROPPED")
+            var table = TextTable(
+                ">VNI", ">CIRCUIT-IN", ">BYTES", ">TUNNEL-IN", ">BYTES", ">CIRCUIT-OUT", ">BYTES",
+                ">TUNNEL-OUT", ">BYTES")
             for row in counters.domains {
                 table.add(
-                    String(row.vni), String(row.rxPackets), String(row.rxBytes),
-                    String(row.txPackets), String(row.txBytes), String(row.dropped))
+                    String(row.vni), String(row.circuitInPackets), String(row.circuitInBytes),
+                    String(row.tunnelInPackets), String(row.tunnelInBytes),
+                    String(row.circuitOutPackets), String(row.circuitOutBytes),
+                    String(row.tunnelOutPackets), String(row.tunnelOutBytes))
             }
             text += "\n" + table.text
         }
         if !counters.ports.isEmpty {
             var table = TextTable(
-                "PORT", ">RX", ">RX-BYTES", ">TX", ">TX-BYTES", ">PUNTED", ">DROPPED")
+                "PORT", ">RX", ">RX-BYTES", ">TX", ">TX-BYTES", ">DROPPED", ">PUNTED", ">FROM-HOST")
             for row in counters.ports {
                 table.add(
                     row.port, String(row.rxPackets), String(row.rxBytes), String(row.txPackets),
-                    String(row.txBytes), String(row.punted), String(row.dropped))
+                    String(row.txBytes), String(row.dropped), String(row.punted),
+                    String(row.fromHost))
             }
             text += "\n" + table.text
         }
