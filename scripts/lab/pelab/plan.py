@@ -2,7 +2,7 @@
 import collections
 import time
 
-from . import basics, faults, mobility, wirecheck
+from . import basics, faults, mobility, refusals, wirecheck
 from .nodes import KernelPE
 from .pedp import PeDP
 from .report import run_scenario
@@ -32,6 +32,8 @@ SCENARIOS = [Scenario(*row) for row in (
     ("second-daemon", "a second daemon on the same socket", faults.second_daemon),
     ("dataplane-restart", "pe-dp stops, starts, is killed, starts", faults.dataplane_restart),
     ("frr-first", "FRR starts before pe-dp", faults.frr_first),
+    ("refusals", "what pe-dp refuses, and how", refusals.refusals),
+    ("many-ports", "600 kernel ports", refusals.many_ports),
     ("resources", "memory, idle CPU, time to ready", faults.resources),
 )]
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
