@@ -25,6 +25,7 @@ public struct PortNumbering: Hashable, Sendable {
     public let hasException: [Bool]
     /// Whether a port is an underlay port.
     public let isUnderlay: [Bool]
+    private let circuitsOfDomain: [[UInt32]]
     private let ports: [String: UInt16]
     private let domains: [VNI: UInt16]
 
@@ -48,6 +49,11 @@ public struct PortNumbering: Hashable, Sendable {
             }
         }
         self.circuits = circuits
+        var byDomain = [[UInt32]](repeating: [], count: configuration.l2vnis.count)
+        for (index, circuit) in circuits.enumerated() {
+            byDomain[Int(circuit.domain) - 1].append(UInt32(truncatingIfNeeded: index))
+        }
+        circuitsOfDomain = byDomain
     }
 
     /// Configured ports, exception TAPs not counted.
@@ -68,6 +74,10 @@ public struct PortNumbering: Hashable, Sendable {
     public func domain(of vni: VNI) -> UInt16? { domains[vni] }
     public func vni(ofDomain domain: UInt16) -> VNI? {
         domain > 0 && Int(domain) <= domainVNIs.count ? domainVNIs[Int(domain) - 1] : nil
+    }
+    /// The circuits of a domain, in the configuration's order.
+    public func circuits(ofDomain domain: UInt16) -> [UInt32] {
+        domain > 0 && Int(domain) <= circuitsOfDomain.count ? circuitsOfDomain[Int(domain) - 1] : []
     }
     public func circuit(_ index: UInt32) -> Circuit? {
         Int(index) < circuits.count ? circuits[Int(index)] : nil

@@ -3,24 +3,331 @@
 public import Tables
 import Wire
 
+/// Entries that the tables refused.
+public struct Alarms: Hashable, Sendable {
+    public var macsRefused: UInt64 = 0
+    public var vtepsRefused: UInt64 = 0
+    public var floodTargetsRefused: UInt64 = 0
+    public var portsRefused: UInt64 = 0
+    public var isRaised: Bool { self != Alarms() }
+}
+
 /// Keeps ``ForwardingTables`` equal to what a ``ControlState`` wants.
+///
+/// It holds only what the tables do not: which tunnel stands for a VTEP and how often each is
+/// referred to. What is installed is read back from the tables themselves.
 public final class TableCompiler {
     public let tables: ForwardingTables
+    public private(set) var alarms = Alarms()
+    private let ageingSeconds: Double
+
+    /// Tunnel of a ``VTEPRegistry`` number, plus one; 0 is none.
+    private var tunnelOfVTEP: [UInt32] = []
+    private var vtepOfTunnel: [UInt32: UInt32] = [:]
+    /// References to a tunnel from one domain: its MACs and its flood list. Key: domain, tunnel.
+    private var references: [UInt64: Int] = [:]
+    /// Domains that refer to a tunnel.
+    private var domainCount: [UInt32: Int] = [:]
+    private var floodTunnels: [UInt16: [UInt32]] = [:]
+    /// All members of the group of a MAC that is behind one.
+    private var groupTunnels: [UInt64: [UInt32]] = [:]
+    private var unused: Set<UInt32> = []
+    private var fresh: [UInt32] = []
+    /// MACs and flood lists that did not fit; they are tried again when something was removed.
+    private var refusedMACs: Set<UInt64> = []
+    private var refusedFlood: Set<UInt16> = []
+    private var hasRoom = false
+    private var isVTEPTableFull = false
+    private var pendingLog: [(kind: String, text: String)] = []
+    static let retriesPerFlush = 4096
+    static let refusedLimit = 1 << 20
 
     /// Makes domains, circuits, ports and static state, and publishes them. `tables` is fresh.
     public init(_ state: inout ControlState, tables: ForwardingTables, at now: Instant) throws(TableError) {
         self.tables = tables
+        ageingSeconds = Double(state.configuration.dataplane.macAgeingSeconds)
+        let configuration = state.configuration
+        let endpoints = configuration.underlays.flatMap(\.tunnelEndpoints)
+        var vxlanPorts: [UInt16] = []
+        for port in configuration.l2vnis.map(\.vxlanPort) + configuration.l3vnis.map(\.vxlanPort)
+        where !vxlanPorts.contains(port) { vxlanPorts.append(port) }
+        try tables.setEndpoints(endpoints, vxlanPorts: vxlanPorts)
+        for port in 0..<state.numbering.portCount { try setPort(UInt16(port), state) }
+        for (position, l2vni) in configuration.l2vnis.enumerated() {
+            var flags: BridgeDomain.Flags = []
+            if l2vni.acceptUnknownVTEP { flags.insert(.acceptUnknownVTEP) }
+            if l2vni.neighborSuppression { flags.insert(.neighborSuppression) }
+            let index = try tables.addDomain(
+                BridgeDomain(
+                    vni: l2vni.vni, vxlanPort: l2vni.vxlanPort, gatewayMAC: l2vni.effectiveGatewayMAC,
+                    flags: flags))
+            precondition(Int(index) == position + 1, "tables must be fresh")
+        }
+        for (position, circuit) in state.numbering.circuits.enumerated() {
+            let index = try tables.addCircuit(port: circuit.port, vlan: circuit.vlan, domain: circuit.domain)
+            precondition(Int(index) == position, "tables must be fresh")
+        }
+        _ = flush(&state, at: now)
     }
 
+    // MARK: A batch
+
     /// Applies all that changed since the last call and publishes once. Call it after a batch of
-    /// events, and after each tick; the effects are neighbours to resolve and alarms to log.
+    /// events, and after each tick; the effects are alarms to log.
     public func flush(_ state: inout ControlState, at now: Instant) -> [ControlEffect] {
-        []
+        let changes = state.takeChanges()
+        for port in changes.ports.sorted() {
+            do { try setPort(port, state) } catch {
+                alarms.portsRefused += 1
+                pendingLog.append(("ports", "\(error)"))
+            }
+        }
+        for domain in changes.flood.sorted() { compileFlood(domain, &state) }
+        for key in changes.macs { compileMAC(key, &state) }
+        retryRefused(&state)
+        dropUnused()
+        resolve(&state, all: changes.underlay)
+        tables.publish()
+        var effects: [ControlEffect] = []
+        for line in pendingLog { state.log(.error, line.kind, line.text, now, &effects) }
+        pendingLog.removeAll()
+        return effects
     }
+
+    private func setPort(_ port: UInt16, _ state: ControlState) throws(TableError) {
+        guard Int(port) < state.ports.count else { return }
+        let known = state.ports[Int(port)]
+        let numbering = state.numbering
+        let hasException = numbering.hasException[Int(port)]
+        let role: PortRole = numbering.isUnderlay[Int(port)]
+            ? .underlay : numbering.circuits.contains { $0.port == port } ? .circuits : .unused
+        var entry = PortEntry(
+            role: role, mtu: known.mtu, mac: known.sourceMAC,
+            partner: hasException ? numbering.exception(of: port) : PortEntry.none)
+        entry.isUp = known.isUp
+        try tables.setPort(port, entry)
+        guard hasException else { return }
+        try tables.setPort(
+            numbering.exception(of: port),
+            PortEntry(role: .exception, mtu: known.mtu, mac: known.sourceMAC, partner: port))
+    }
+
+    // MARK: MACs
+
+    private func compileMAC(_ key: UInt64, _ state: inout ControlState) {
+        let domain = FDBKey.domain(key)
+        let mac = FDBKey.mac(key)
+        let old = tables.mac(domain: domain, mac)
+        let wanted = value(of: state.placement(key), key, &state)
+        compileGroup(key, wanted.members)
+        if old == wanted.value { return }
+        if let value = wanted.value {
+            // References first: a packet that finds the MAC finds its tunnel and is accepted back.
+            if value.isTunnel { retain(domain, value.index) }
+            do {
+                try tables.setMAC(domain: domain, mac, value)
+                refusedMACs.remove(key)
+            } catch {
+                if value.isTunnel { release(domain, value.index) }
+                refuse(key, "\(error)")
+                return
+            }
+        } else {
+            tables.removeMAC(domain: domain, mac)
+            hasRoom = true
+        }
+        if let old, old.isTunnel { release(domain, old.index) }
+    }
+
+    private func value(
+        of placement: MACPlacement?, _ key: UInt64, _ state: inout ControlState
+    ) -> (value: FDBValue?, members: [UInt32]) {
+        switch placement {
+        case nil:
+            refusedMACs.remove(key)
+            return (nil, [])
+        case .gateway: return (.gateway, [])
+        case .circuit(let circuit): return (.circuit(circuit), [])
+        case .remote(.vtep(let vtep), let isSticky):
+            guard let tunnel = tunnel(of: vtep, &state) else {
+                refuse(key, nil)
+                return (nil, [])
+            }
+            return (.tunnel(tunnel, sticky: isSticky), [])
+        case .remote(.group(let group), let isSticky):
+            let members = state.members(ofGroup: group).compactMap { tunnel(of: $0, &state) }
+            guard !members.isEmpty else { return (nil, []) }
+            // One VTEP per MAC, the MACs spread over all of them.
+            let mixed = (key ^ key >> 32) &* 0x9E37_79B9_7F4A_7C15
+            return (.tunnel(members[Int(mixed >> 33) % members.count], sticky: isSticky), members)
+        }
+    }
+    /// Every PE of a multihomed segment may send for the MAC, so all are members of the domain.
+    private func compileGroup(_ key: UInt64, _ members: [UInt32]) {
+        let before = groupTunnels[key] ?? []
+        if before == members { return }
+        groupTunnels[key] = members.isEmpty ? nil : members
+        for tunnel in members { retain(FDBKey.domain(key), tunnel) }
+        for tunnel in before { release(FDBKey.domain(key), tunnel) }
+    }
+
+    private func refuse(_ key: UInt64, _ reason: String?) {
+        guard refusedMACs.count < Self.refusedLimit else { return }
+        if refusedMACs.insert(key).inserted {
+            alarms.macsRefused += 1
+            if let reason { pendingLog.append(("macs refused", reason)) }
+        }
+    }
+    private func retryRefused(_ state: inout ControlState) {
+        guard hasRoom, !(refusedMACs.isEmpty && refusedFlood.isEmpty) else { return }
+        hasRoom = false
+        for domain in refusedFlood.sorted() { compileFlood(domain, &state) }
+        var tried = 0
+        for key in Array(refusedMACs.prefix(Self.retriesPerFlush)) {
+            if tables.macCount >= tables.limits.macs { break }
+            compileMAC(key, &state)
+            tried += 1
+        }
+        if tried == Self.retriesPerFlush { hasRoom = true }
+    }
+
+    // MARK: Flood lists
+
+    private func compileFlood(_ domain: UInt16, _ state: inout ControlState) {
+        let circuits = state.numbering.circuits(ofDomain: domain)
+        let wanted = state.flood(ofDomain: domain)
+        var tunnels = wanted.compactMap { tunnel(of: $0, &state) }
+        let room = max(0, tables.limits.floodTargets - circuits.count)
+        if tunnels.count > room || tunnels.count < wanted.count {
+            if refusedFlood.insert(domain).inserted { alarms.floodTargetsRefused += 1 }
+            if tunnels.count > room {
+                pendingLog.append(
+                    ("flood", "the flood list of VNI \(state.numbering.vni(ofDomain: domain)?.rawValue ?? 0) has "
+                        + "\(circuits.count + tunnels.count) targets, \(tables.limits.floodTargets) fit; "
+                        + "raise dataplane.limits.floodTargets"))
+                tunnels = Array(tunnels.prefix(room))
+            }
+        } else {
+            refusedFlood.remove(domain)
+        }
+        let before = floodTunnels[domain] ?? []
+        for tunnel in tunnels { retain(domain, tunnel) }
+        do {
+            try tables.setFlood(
+                domain: domain, circuits: Array(circuits.prefix(tables.limits.floodTargets)), tunnels: tunnels)
+        } catch {
+            for tunnel in tunnels { release(domain, tunnel) }
+            pendingLog.append(("flood", "\(error)"))
+            return
+        }
+        floodTunnels[domain] = tunnels
+        for tunnel in before { release(domain, tunnel) }
+    }
+
+    // MARK: Tunnels and membership
+
+    /// The tunnel to a VTEP, made when there is none; nil when the table is full.
+    private func tunnel(of vtep: UInt32, _ state: inout ControlState) -> UInt32? {
+        while tunnelOfVTEP.count <= Int(vtep) { tunnelOfVTEP.append(0) }
+        if tunnelOfVTEP[Int(vtep)] != 0 { return tunnelOfVTEP[Int(vtep)] - 1 }
+        guard let address = state.vteps.address(vtep) else { return nil }
+        do {
+            let tunnel = try tables.tunnel(to: address)
+            tunnelOfVTEP[Int(vtep)] = tunnel + 1
+            vtepOfTunnel[tunnel] = vtep
+            unused.insert(tunnel)
+            fresh.append(tunnel)
+            return tunnel
+        } catch {
+            alarms.vtepsRefused += 1
+            isVTEPTableFull = true
+            pendingLog.append(("vteps", "\(error)"))
+            return nil
+        }
+    }
+    private static func pair(_ domain: UInt16, _ tunnel: UInt32) -> UInt64 { UInt64(domain) << 32 | UInt64(tunnel) }
+    private func retain(_ domain: UInt16, _ tunnel: UInt32) {
+        let key = Self.pair(domain, tunnel)
+        let count = references[key] ?? 0
+        references[key] = count + 1
+        if count > 0 { return }
+        tables.setMember(domain: domain, tunnel: tunnel, true)
+        domainCount[tunnel, default: 0] += 1
+        unused.remove(tunnel)
+    }
+    private func release(_ domain: UInt16, _ tunnel: UInt32) {
+        let key = Self.pair(domain, tunnel)
+        guard let count = references[key] else { return }
+        if count > 1 {
+            references[key] = count - 1
+            return
+        }
+        references[key] = nil
+        tables.setMember(domain: domain, tunnel: tunnel, false)
+        let domains = domainCount[tunnel] ?? 1
+        domainCount[tunnel] = domains > 1 ? domains - 1 : nil
+        if domains <= 1 { unused.insert(tunnel) }
+    }
+    private func dropUnused() {
+        guard !unused.isEmpty else { return }
+        for tunnel in unused.sorted() {
+            guard let vtep = vtepOfTunnel.removeValue(forKey: tunnel) else { continue }
+            tunnelOfVTEP[Int(vtep)] = 0
+            tables.removeTunnel(tunnel)
+        }
+        if isVTEPTableFull {
+            hasRoom = true
+            isVTEPTableFull = false
+        }
+        unused.removeAll(keepingCapacity: true)
+    }
+
+    private func resolve(_ state: inout ControlState, all: Bool) {
+        let tunnels = all ? Array(vtepOfTunnel.keys) : fresh
+        fresh.removeAll(keepingCapacity: true)
+        if tunnels.isEmpty && !all { return }
+        if all { state.beginResolution() }
+        for tunnel in tunnels.sorted() {
+            guard let address = tables.remote(of: tunnel) else { continue }
+            let found = state.resolve(address)
+            tables.setPaths(tunnel: tunnel, found.paths, unusable: found.unusable)
+        }
+        if all { state.endResolution() }
+    }
+
+    // MARK: Ageing
 
     /// Ends the ageing period of the learn rings and tells what workers saw in it: an event for
     /// ``ControlState/apply(_:at:)``. Call it every ``ageingPeriodSeconds``.
-    public func endAgeingPeriod() -> ControlEvent { .seen([]) }
-    /// Half of `dataplane.macAgeingSeconds`, at most 10 seconds, at least 1.
-    public var ageingPeriodSeconds: Double { 1 }
+    public func endAgeingPeriod() -> ControlEvent {
+        let ended = tables.learning.advancePeriod()
+        return .seen(tables.learning.slotsSeen(inPeriod: ended).compactMap { tables.key(ofSlot: $0) })
+    }
+    /// A tenth of `dataplane.macAgeingSeconds`, at most 10 seconds, at least 1.
+    public var ageingPeriodSeconds: Double { min(10, max(1, ageingSeconds / 10)) }
+}
+
+extension ControlState {
+    /// Where the FDB has to place a MAC.
+    func placement(_ key: UInt64) -> MACPlacement? {
+        guard let (index, mac) = locate(key) else { return nil }
+        if domains[index].gatewayMAC == mac { return .gateway }
+        return domains[index].macs[mac.rawValue]?.placement
+    }
+    /// The VTEPs of a domain's flood list, by address.
+    func flood(ofDomain domain: UInt16) -> [UInt32] {
+        guard domains.indices.contains(Int(domain) - 1) else { return [] }
+        let state = domains[Int(domain) - 1]
+        return Set(state.fixedFlood).union(state.flood.keys)
+            .compactMap { id in vteps.address(id).map { (id: id, address: $0) } }
+            .filter { !isOwn($0.address) }.sorted { $0.address < $1.address }.map(\.id)
+    }
+    /// The VTEPs of a multihoming group, by address.
+    mutating func members(ofGroup group: UInt32) -> [UInt32] {
+        Set(kernelNextHops.hops(of: group).compactMap(\.gateway)).sorted().map { vteps.id(of: $0) }
+    }
+    /// Whether a VTEP is this node.
+    func isOwn(_ address: IPAddress) -> Bool {
+        configuration.underlays.contains { $0.tunnelEndpoints.contains(address) }
+    }
 }

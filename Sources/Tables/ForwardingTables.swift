@@ -300,6 +300,8 @@ public final class ForwardingTables {
     public func mac(domain: UInt16, _ mac: MACAddress) -> FDBValue? {
         fdb.value(of: FDBKey.make(domain: domain, mac: mac.rawValue)).map(FDBValue.init(rawValue:))
     }
+    /// The FDB key (``FDBKey``) in a slot; nil when there is none.
+    public func key(ofSlot slot: UInt32) -> UInt64? { fdb.entry(at: slot)?.key }
     /// The FDB slot of a MAC: what ``LearnRings`` marks.
     public func slot(domain: UInt16, _ mac: MACAddress) -> UInt32? {
         fdb.slot(of: FDBKey.make(domain: domain, mac: mac.rawValue))

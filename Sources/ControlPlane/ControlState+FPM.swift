@@ -1,0 +1,260 @@
+// FPM connections: each one a generation of its own, replayed, compared and swept.
+
+import Tables
+import Wire
+
+/// One FPM connection. A reconnect is a new connection; the old one's state stays until the new
+/// one's replay is complete (there is no end mark: it is a quiet period) or the hold time is over.
+struct FPMConnection {
+    let origin: Origin
+    var isOpen = true
+    var openedAt: Instant
+    var lastFrame: Instant
+    var closedAt: Instant?
+    var nextHops = NextHopTable()
+    /// zebra's sockets (nlmsg_pid of routes).
+    var portIDs: Set<UInt32> = []
+    /// The replay is over and older generations were swept.
+    var isSwept = false
+    /// It is `dplane_fpm_nl`: it sends next hops, a metric and L2 MACs. The old `fpm` module does not.
+    var providesMACs = false
+    /// A route that zebra got from a routing protocol came: bgpd is back.
+    var sawProtocolRoute = false
+    /// Another process than before answers: what it does not say again is gone.
+    var isNewZebra = false
+    /// The number of the first kernel dump that begins after the connect.
+    var firstDump: UInt32
+    /// ``ControlState/epoch`` at the connect.
+    var epoch: UInt32
+    var frames: UInt64 = 0
+    var messages: UInt64 = 0
+    var errors: UInt64 = 0
+}
+
+extension ControlState {
+    mutating func connect(_ connection: Int, _ now: Instant, _ effects: inout [ControlEffect]) {
+        epoch &+= 1
+        counters.connects += 1
+        hasExpired = false
+        connections[connection] = FPMConnection(
+            origin: .connection(connection), openedAt: now, lastFrame: now, firstDump: dump.number &+ 1,
+            epoch: epoch)
+        effects.append(.log(level: .notice, "FPM connection \(connection) opened"))
+        // L2 MACs are not replayed: only the kernel knows which of them are left.
+        requestDump(now, &effects)
+    }
+
+    mutating func disconnect(_ connection: Int, _ now: Instant, _ effects: inout [ControlEffect]) {
+        guard connections[connection]?.isOpen == true else { return }
+        connections[connection]?.isOpen = false
+        connections[connection]?.closedAt = now
+        updateFPMLive()
+        effects.append(
+            .log(
+                level: .warning,
+                "FPM connection \(connection) closed; its state is kept for "
+                    + "\(Int(configuration.control.staleHoldSeconds)) s"))
+        // From here on the kernel's rows decide.
+        requestDump(now, &effects)
+    }
+
+    mutating func fpmError(
+        _ connection: Int, _ text: String, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        connections[connection]?.errors += 1
+        counters.note("fpm connection \(connection): \(text)")
+        log(.warning, "fpm error", "FPM connection \(connection): \(text)", now, &effects)
+    }
+
+    /// One frame is one transaction: nothing is published before its end.
+    mutating func frame(
+        _ connection: Int, _ messages: [NetlinkMessage], _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        if connections[connection]?.isOpen != true { connect(connection, now, &effects) }
+        guard let origin = connections[connection]?.origin else { return }
+        counters.frames += 1
+        counters.messages += UInt64(messages.count)
+        connections[connection]?.frames += 1
+        connections[connection]?.messages += UInt64(messages.count)
+        connections[connection]?.lastFrame = now
+        for message in messages {
+            switch message {
+            case .route(let route): fpmRoute(connection, origin, route, now, &effects)
+            case .nextHop(let nextHop):
+                markMACProvider(connection)
+                if connections[connection]?.nextHops.apply(nextHop, dump: 0) ?? false { changes.underlay = true }
+            case .neighbor(let row) where row.family == .bridge:
+                place(row, from: .fpm(connection), now, &effects)
+            case .error(let errno, _) where errno != 0: counters.note("fpm: netlink error \(errno)")
+            default: break
+            }
+        }
+    }
+
+    private mutating func fpmRoute(
+        _ connection: Int, _ origin: Origin, _ message: RouteMessage, _ now: Instant,
+        _ effects: inout [ControlEffect]
+    ) {
+        if message.metric != 0 { markMACProvider(connection) }
+        if message.portID != 0 { notePort(connection, message.portID, now, &effects) }
+        if !message.isDelete && message.routeProtocol != 2 && connections[connection]?.sawProtocolRoute == false {
+            connections[connection]?.sawProtocolRoute = true
+        }
+        if configuration.control.routes == .fpm {
+            setRoute(message, origin: origin, metric: nil, dump: 0)
+        }
+    }
+
+    private mutating func markMACProvider(_ connection: Int) {
+        if connections[connection]?.providesMACs == false {
+            connections[connection]?.providesMACs = true
+            updateFPMLive()
+        }
+    }
+    mutating func updateFPMLive() {
+        isFPMLive = connections.values.contains { $0.isOpen && $0.providesMACs }
+    }
+
+    /// zebra's socket number changes with its process (and differs per namespace).
+    private mutating func notePort(
+        _ connection: Int, _ port: UInt32, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        guard connections[connection]?.portIDs.contains(port) == false else { return }
+        let isFirst = connections[connection]?.portIDs.isEmpty ?? true
+        connections[connection]?.portIDs.insert(port)
+        if zebraPorts.contains(port) { return }
+        let isNew = isFirst && !zebraPorts.isEmpty
+        let others = connections.filter { $0.key != connection && $0.value.isOpen && !$0.value.portIDs.isEmpty }
+        if isNew && others.isEmpty {
+            connections[connection]?.isNewZebra = true
+            zebraPorts = []
+            effects.append(.log(level: .notice, "zebra was restarted; local MACs are published again"))
+            exportAll(now, &effects)
+        }
+        zebraPorts.insert(port)
+    }
+
+    // MARK: Sweeping
+
+    mutating func sweepConnections(_ now: Instant, _ effects: inout [ControlEffect]) {
+        let closed = connections.filter { !$0.value.isOpen }
+        let hold = configuration.control.staleHoldSeconds
+        for (number, connection) in connections.sorted(by: { $0.key < $1.key })
+        where connection.isOpen && !connection.isSwept && isComplete(connection, closed: closed, now) {
+            connections[number]?.isSwept = true
+            let stale = connections.filter { !$0.value.isOpen }
+            if !stale.isEmpty {
+                sweep(Set(stale.values.map(\.origin)), successor: number)
+                for old in stale.keys { connections[old] = nil }
+                effects.append(
+                    .log(level: .info, "FPM connection \(number) is complete; older state was swept"))
+            }
+        }
+        let expired = connections.filter {
+            !$0.value.isOpen && now.seconds(since: $0.value.closedAt ?? now) >= hold
+        }
+        guard !expired.isEmpty else { return }
+        sweep(Set(expired.values.map(\.origin)), successor: nil)
+        for old in expired.keys { connections[old] = nil }
+        if !connections.values.contains(where: \.isOpen) { expireKernelRows() }
+        effects.append(
+            .log(level: .warning, "FRR has been away for \(Int(hold)) s; its state was removed"))
+    }
+
+    /// Whether a connection's replay is over: quiet, and, after a restart of zebra, with bgpd back.
+    private func isComplete(_ connection: FPMConnection, closed: [Int: FPMConnection], _ now: Instant) -> Bool {
+        guard connection.frames > 0,
+            now.seconds(since: connection.lastFrame) >= configuration.control.quietSeconds
+        else { return false }
+        if !connection.sawProtocolRoute && closed.values.contains(where: \.sawProtocolRoute) {
+            return closed.values.allSatisfy {
+                now.seconds(since: $0.closedAt ?? now) >= configuration.control.staleHoldSeconds
+            }
+        }
+        return true
+    }
+
+    /// Removes what only `origins` said.
+    private mutating func sweep(_ origins: Set<Origin>, successor: Int?) {
+        counters.sweeps += 1
+        var dropped: [RouteIntent.Row] = []
+        var touchesUnderlay = false
+        routes.removeAll(where: { origins.contains($0.origin) }) { table, _, row in
+            dropped.append(row)
+            if table == RouteIntent.mainTable { touchesUnderlay = true }
+        }
+        if touchesUnderlay { changes.underlay = true }
+        for row in dropped { releaseNextHop(row) }
+        let next = successor.flatMap { connections[$0] }
+        routerMACs.removeAll { _, row in origins.contains(row.origin) }
+        for interface in Array(waiting.keys) {
+            waiting[interface]?.removeAll {
+                if case .fpm(let number) = $0.source { origins.contains(.connection(number)) } else { false }
+            }
+            if waiting[interface]?.isEmpty ?? false { waiting[interface] = nil }
+        }
+        waitingCount = waiting.values.reduce(0) { $0 + $1.count }
+        sweepMACs(origins, successor: next)
+    }
+
+    /// A lost connection's L2 MACs: they are not replayed, so a zebra that went on is asked through
+    /// the kernel; one that was restarted has to name them again.
+    private mutating func sweepMACs(_ origins: Set<Origin>, successor: FPMConnection?) {
+        var hasUnconfirmed = false
+        for index in domains.indices {
+            for (raw, entry) in domains[index].macs {
+                let isStale = entry.fpm.map { origins.contains($0.origin) } ?? false
+                let isLeftover = (successor?.isNewZebra ?? false)
+                    && entry.kernel.map { $0.isTrusted && $0.live < (successor?.epoch ?? 0) } ?? false
+                    && (entry.fpm == nil || isStale)
+                guard isStale || isLeftover else { continue }
+                edit(index, MACAddress(rawValue: raw)) { entry in
+                    if isLeftover { entry.kernel?.isTrusted = false }
+                    guard isStale else { return }
+                    if let successor, !successor.isNewZebra {
+                        entry.fpm?.origin = successor.origin
+                        entry.fpm?.isUnconfirmed = true
+                        hasUnconfirmed = true
+                    } else {
+                        entry.fpm = nil
+                    }
+                }
+            }
+        }
+        guard hasUnconfirmed else { return }
+        dump.hasUnconfirmed = true
+        if let successor, dump.completed >= successor.firstDump { confirmAgainstKernel() }
+    }
+
+    /// After a dump: rows of a lost connection that the kernel does not have are gone.
+    mutating func confirmAgainstKernel() {
+        guard dump.hasUnconfirmed else { return }
+        dump.hasUnconfirmed = false
+        for index in domains.indices {
+            for (raw, entry) in domains[index].macs where entry.fpm?.isUnconfirmed == true {
+                edit(index, MACAddress(rawValue: raw)) { entry in
+                    if entry.kernel?.isTrusted == true {
+                        entry.fpm?.isUnconfirmed = false
+                    } else {
+                        entry.fpm = nil
+                    }
+                }
+            }
+        }
+    }
+
+    /// FRR is gone for good: what it left in the kernel is nobody's word.
+    private mutating func expireKernelRows() {
+        hasExpired = true
+        for index in domains.indices {
+            for (raw, entry) in domains[index].macs where entry.kernel != nil {
+                edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
+            }
+            if !domains[index].flood.isEmpty {
+                domains[index].flood = [:]
+                changes.flood.insert(UInt16(truncatingIfNeeded: index + 1))
+            }
+        }
+        routerMACs.removeAll { _, row in row.origin == .kernel }
+    }
+}

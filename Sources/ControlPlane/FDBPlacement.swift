@@ -1,0 +1,227 @@
+// FDB rows of zebra and the kernel: whose VNI, which VTEP, what they change.
+
+import Tables
+import Wire
+
+/// Where a FDB row came from.
+enum RowSource: Hashable {
+    case fpm(Int)
+    case kernel(isDumped: Bool)
+}
+
+/// A row whose vxlan device is not known yet.
+struct WaitingRow {
+    var source: RowSource
+    var message: NeighborMessage
+    var dump: UInt32
+}
+
+extension ControlState {
+    /// Rows that may wait for their links; beyond, they are refused and a dump brings them again.
+    static var waitingLimit: Int { 262_144 }
+
+    /// Takes in one AF_BRIDGE row.
+    mutating func place(
+        _ row: NeighborMessage, from source: RowSource, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        guard let mac = row.mac else { return }
+        if case .kernel = source, row.destination == nil, row.nextHopID == nil {
+            // The bridge's twin of a vxlan row, or a row on a port that is not ours.
+            return
+        }
+        guard let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: row.vni) else {
+            wait(row, source, now, &effects)
+            return
+        }
+        if mac.isZero {
+            if case .kernel(let isDumped) = source { floodRow(vni, row, isDumped: isDumped) }
+        } else if mac.isMulticast {
+            return
+        } else if let index = domainIndex(vni) {
+            switch source {
+            case .fpm(let connection): fpmMAC(index, mac, row, connection)
+            case .kernel(let isDumped): kernelMAC(index, mac, row, isDumped: isDumped)
+            }
+        } else {
+            routerMAC(vni, mac, row, source)
+        }
+    }
+
+    private mutating func wait(
+        _ row: NeighborMessage, _ source: RowSource, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        // Known, and no vxlan device: a row of some other bridge port.
+        if links.isKnown(row.interface) && !links.isVXLAN(row.interface) { return }
+        guard waitingCount < Self.waitingLimit else {
+            counters.waitingRejected += 1
+            log(.warning, "waiting", "too many FDB rows for links that do not exist", now, &effects)
+            return
+        }
+        waiting[row.interface, default: []].append(
+            WaitingRow(source: source, message: row, dump: dump.number))
+        waitingCount += 1
+    }
+    /// The device of `interface` is known now: what waited for it takes effect in its order.
+    mutating func placeWaiting(_ interface: UInt32, _ now: Instant, _ effects: inout [ControlEffect]) {
+        guard let rows = waiting.removeValue(forKey: interface) else { return }
+        waitingCount -= rows.count
+        for row in rows {
+            if case .fpm(let connection) = row.source, connections[connection] == nil { continue }
+            place(row.message, from: row.source, now, &effects)
+        }
+    }
+
+    /// A complete dump is the kernel's whole word: what it said before and waited is void.
+    mutating func sweepWaiting(_ number: UInt32) {
+        for interface in Array(waiting.keys) {
+            waiting[interface]?.removeAll {
+                if case .kernel = $0.source { $0.dump != number } else { false }
+            }
+            if waiting[interface]?.isEmpty ?? false { waiting[interface] = nil }
+        }
+        waitingCount = waiting.values.reduce(0) { $0 + $1.count }
+    }
+
+    /// The VTEP or group of a row; nil when it has none (as in a delete of a group's row).
+    private mutating func target(of row: NeighborMessage) -> RemoteTarget? {
+        if let group = row.nextHopID { return .group(group) }
+        guard let destination = row.destination?.normalized, !destination.isUnspecified,
+            !destination.isMulticast
+        else { return nil }
+        return .vtep(vteps.id(of: destination))
+    }
+
+    // MARK: MACs of L2VNIs
+
+    /// FPM decides: NEWNEIGH makes a MAC remote whatever it was, and replaces its VTEP.
+    private mutating func fpmMAC(_ index: Int, _ mac: MACAddress, _ row: NeighborMessage, _ connection: Int) {
+        guard let origin = connections[connection]?.origin else { return }
+        if !row.isDelete && connections[connection]?.providesMACs == false {
+            connections[connection]?.providesMACs = true
+            updateFPMLive()
+        }
+        let target = target(of: row)
+        if row.isDelete {
+            edit(index, mac) { entry in
+                guard let known = entry.fpm, target == nil || target == known.target else { return }
+                entry.fpm = nil
+            }
+            return
+        }
+        guard let target else { return }
+        let isSticky = row.flags.contains(.sticky) || row.state.contains(.noARP)
+        edit(index, mac) { entry in
+            entry.fpm = MACEntry.FPMRow(target: target, isSticky: isSticky, origin: origin)
+            if entry.kernel?.target == target { entry.kernel?.isTrusted = true }
+            // zebra took it over: we yield, and do not put it back (duplicate detection).
+            entry.local = nil
+        }
+        dropLocal(index, mac)
+    }
+
+    /// The vxlan driver's row. With FPM live it never touches a local MAC; without, a notification
+    /// moves it, and a dump is weighed in ``settleLocals(_:_:)``.
+    private mutating func kernelMAC(_ index: Int, _ mac: MACAddress, _ row: NeighborMessage, isDumped: Bool) {
+        let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
+        guard admits(.mac(key), isDumped: isDumped) else { return }
+        let target = target(of: row)
+        if row.isDelete {
+            edit(index, mac) { entry in
+                guard let known = entry.kernel, target == nil || target == known.target else { return }
+                entry.kernel = nil
+            }
+            return
+        }
+        guard let target, !(hasExpired && isDumped) else { return }
+        let isSticky = row.flags.contains(.sticky) || row.state.contains(.noARP)
+        var fresh = MACEntry.KernelRow(
+            target: target, isSticky: isSticky, dump: dump.number, live: isDumped ? 0 : epoch)
+        if let known = domains[index].macs[mac.rawValue] {
+            if known.local != nil {
+                if isDumped {
+                    dump.rivals[key] = fresh
+                    return
+                }
+                if isFPMLive { return }
+            }
+            if isDumped, let old = known.kernel {
+                fresh.live = old.live
+                fresh.isTrusted = old.isTrusted || old.target != target
+            }
+        }
+        edit(index, mac) { entry in
+            entry.kernel = fresh
+            entry.local = nil
+        }
+        dropLocal(index, mac)
+    }
+
+    // MARK: Flood lists
+
+    private mutating func floodRow(_ vni: VNI, _ row: NeighborMessage, isDumped: Bool) {
+        guard let index = domainIndex(vni), let destination = row.destination?.normalized,
+            !destination.isUnspecified, !destination.isMulticast
+        else { return }
+        let domain = UInt16(truncatingIfNeeded: index + 1)
+        let vtep = vteps.id(of: destination)
+        guard admits(.flood(domain, vtep), isDumped: isDumped) else { return }
+        if row.isDelete {
+            if domains[index].flood.removeValue(forKey: vtep) != nil { changes.flood.insert(domain) }
+        } else if !(hasExpired && isDumped) {
+            let fresh = DomainState.FloodRow(dump: dump.number)
+            if domains[index].flood.updateValue(fresh, forKey: vtep) == nil { changes.flood.insert(domain) }
+        }
+    }
+
+    // MARK: Router MACs
+
+    /// A row of a VNI that is no bridge domain here: the router MAC of a VTEP in an L3VNI.
+    private mutating func routerMAC(_ vni: VNI, _ mac: MACAddress, _ row: NeighborMessage, _ source: RowSource) {
+        guard let vtep = row.destination?.normalized, !vtep.isUnspecified else { return }
+        let key = RouterMACs.Key(vni: vni, vtep: vtep)
+        let origin: Origin
+        var isWeak = false
+        switch source {
+        case .fpm(let connection):
+            guard let known = connections[connection] else { return }
+            origin = known.origin
+            isWeak = !known.providesMACs
+        case .kernel(let isDumped):
+            guard admits(.routerMAC(key), isDumped: isDumped) else { return }
+            if hasExpired && isDumped { return }
+            origin = .kernel
+        }
+        if row.isDelete {
+            routerMACs.condemn(key, origin: origin, mac: mac)
+            rmacChecks.insert(key)
+        } else {
+            routerMACs.set(key, RouterMACs.Row(mac: mac, origin: origin, isWeak: isWeak, dump: dump.number))
+        }
+    }
+
+    /// Lets go of condemned router MACs whose VTEP lost its last route in this event.
+    mutating func buryRouterMACs() {
+        if !routes.released.isEmpty {
+            let gateways = Set(routes.released)
+            routes.released.removeAll(keepingCapacity: true)
+            if !routerMACs.condemned.isEmpty {
+                for key in routerMACs.condemned where gateways.contains(key.vtep) { rmacChecks.insert(key) }
+            }
+        }
+        if rmacChecks.isEmpty { return }
+        for key in rmacChecks { buryRouterMAC(key) }
+        rmacChecks.removeAll(keepingCapacity: true)
+    }
+    mutating func buryRouterMAC(_ key: RouterMACs.Key) {
+        if !isUsed(vtep: key.vtep, inL3VNI: key.vni) { routerMACs.bury(key) }
+    }
+    /// Whether some route goes to `vtep` through the SVI of `vni`.
+    func isUsed(vtep: IPAddress, inL3VNI vni: VNI) -> Bool {
+        var interfaces = routes.usedInterfaces(towards: vtep)
+        interfaces.formUnion(kernelNextHops.usedInterfaces(towards: vtep))
+        for connection in connections.values {
+            interfaces.formUnion(connection.nextHops.usedInterfaces(towards: vtep))
+        }
+        return interfaces.contains { links.vni(ofSVI: $0) == vni || links.link($0) == nil }
+    }
+}
