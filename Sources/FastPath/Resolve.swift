@@ -46,7 +46,12 @@ extension Pipeline {
         guard ring.isNews(key: key, circuit: circuit, stamp: memory.pointee.stamp) else { return }
         let event = LearnEvent(
             mac: MACAddress(rawValue: key), domain: context.pointee.domain, circuit: circuit)
-        memory.pointee.counters.add(ring.push(event) ? .learned : .learnRingFull, 1)
+        if ring.push(event) {
+            memory.pointee.counters.add(.learned, 1)
+        } else {
+            ring.forget(key: key, circuit: circuit)
+            memory.pointee.counters.add(.learnRingFull, 1)
+        }
     }
 
     @inline(never)

@@ -65,7 +65,8 @@ public struct BucketView: BitwiseCopyable, @unchecked Sendable {
 ///
 /// An insertion stores the value, then the key; a change stores one word; a deletion turns the key
 /// into a tombstone, and the slot is not used again before every reader was quiescent. So a reader
-/// sees for a key its old value, its new value or a miss, never another key's value.
+/// sees for a key its old value, its new value or a miss, never another key's value. An overflow
+/// bucket without a key left is unlinked, and rests as long before another chain gets it.
 public final class BucketTable {
     public let view: BucketView
     public let capacity: Int
@@ -77,10 +78,13 @@ public final class BucketTable {
     private let name: String
     private let bucketCount: Int
     private var nextOverflow: Int
-    private var freeOverflow: [UInt32] = []
+    /// Overflow buckets that no chain holds and no reader can be in.
+    private var freeOverflow: [Int] = []
     /// Deleted slots and the epoch at which they were deleted.
     private var limbo: [(slot: UInt32, epoch: UInt64)] = []
     private var limboHead = 0
+    /// Unlinked overflow buckets; their own slots entered ``limbo`` before them.
+    private var unlinked: [(bucket: Int, epoch: UInt64)] = []
 
     /// What a deleted key becomes; no key has this value (domain 0xFFFF is never used).
     public static let tombstone = UInt64.max
@@ -118,6 +122,7 @@ public final class BucketTable {
 
     /// The value of `key`; nil when it is not there.
     public func value(of key: UInt64) -> UInt32? {
+        guard key != 0 && key != Self.tombstone else { return nil }
         let found = view.value(of: key, in: view.bucket(of: key))
         return found == BucketView.miss ? nil : found
     }
@@ -129,6 +134,7 @@ public final class BucketTable {
     }
     /// The slot of `key`.
     public func slot(of key: UInt64) -> UInt32? {
+        guard key != 0 && key != Self.tombstone else { return nil }
         let found = view.entry(of: key, in: view.bucket(of: key))
         return found.value == BucketView.miss ? nil : found.slot
     }
@@ -159,9 +165,14 @@ public final class BucketTable {
             pe_store32(value(empty), newValue)
             pe_store64(key(empty), newKey)
         } else {
-            guard nextOverflow < bucketCount else { throw .full(table: name, limit: capacity) }
-            let fresh = nextOverflow
-            nextOverflow += 1
+            let fresh: Int
+            if let free = freeOverflow.popLast() {
+                fresh = free
+            } else {
+                guard nextOverflow < bucketCount else { throw .full(table: name, limit: capacity) }
+                fresh = nextOverflow
+                nextOverflow += 1
+            }
             pe_store32(value(fresh * 5), newValue)
             pe_store64(key(fresh * 5), newKey)
             pe_store32(next(bucket), UInt32(fresh))
@@ -177,12 +188,29 @@ public final class BucketTable {
         pe_store64(key(Int(slot)), Self.tombstone)
         limbo.append((slot, epoch))
         count -= 1
+        unlinkIfEmpty(Int(slot) / 5, of: oldKey, epoch: epoch)
         return true
+    }
+
+    /// Takes an overflow bucket without keys out of its chain. Readers that are in it go on to the
+    /// rest of the chain: its link stays until they have passed.
+    private func unlinkIfEmpty(_ bucket: Int, of oldKey: UInt64, epoch: UInt64) {
+        let head = firstBucket(oldKey)
+        guard bucket != head else { return }
+        for slot in bucket * 5..<bucket * 5 + 5 {
+            let found = key(slot).pointee
+            if found != 0 && found != Self.tombstone { return }
+        }
+        var previous = head
+        while Int(next(previous).pointee) != bucket { previous = Int(next(previous).pointee) }
+        pe_store32(next(previous), next(bucket).pointee)
+        unlinked.append((bucket, epoch))
     }
 
     /// Frees the slots of entries that were deleted at or before `epoch`, which every reader has
     /// passed.
     public func reclaim(through epoch: UInt64) {
+        defer { reclaimBuckets(through: epoch) }
         while limboHead < limbo.count, limbo[limboHead].epoch <= epoch {
             pe_store64(key(Int(limbo[limboHead].slot)), 0)
             limboHead += 1
@@ -195,6 +223,18 @@ public final class BucketTable {
             limboHead = 0
         }
     }
+
+    private func reclaimBuckets(through epoch: UInt64) {
+        guard let first = unlinked.first, first.epoch <= epoch else { return }
+        for entry in unlinked where entry.epoch <= epoch {
+            pe_store32(next(entry.bucket), 0)
+            freeOverflow.append(entry.bucket)
+        }
+        unlinked.removeAll { $0.epoch <= epoch }
+    }
+
+    /// Overflow buckets in chains or resting; for tests.
+    var overflowInUse: Int { nextOverflow - Int(view.primaryCount) - freeOverflow.count }
 
     /// Visits every entry.
     public func forEach(_ body: (UInt64, UInt32) -> Void) {

@@ -89,6 +89,19 @@ public final class ForwardingTables {
     }
 
     deinit {
+        // Workers have ended; nobody reads any more.
+        var blocks = retiredFloods
+        blocks += domains.compactMap { $0.flood.map { UnsafeRawPointer($0.words) } }
+        for port in 0..<Int(root.pointee.portCount) {
+            if let table = root.pointee.ports[port].vlanCircuits { blocks.append(UnsafeRawPointer(table)) }
+        }
+        blocks += [
+            UnsafeRawPointer(root.pointee.domains), UnsafeRawPointer(root.pointee.circuits),
+            UnsafeRawPointer(root.pointee.ports), UnsafeRawPointer(root.pointee.tunnels),
+            UnsafeRawPointer(root.pointee.slots), UnsafeRawPointer(root.pointee.localIPv6),
+            UnsafeRawPointer(root.pointee.adjacencies), UnsafeRawPointer(root),
+        ]
+        for block in blocks { UnsafeMutableRawPointer(mutating: block).deallocate() }
         pe_pages_free(vnis, 4 << 24)
         pe_pages_free(members, limits.domains * vtepWords * 8)
         pe_pages_free(vtepAddresses, limits.vteps * 16)
@@ -114,16 +127,25 @@ public final class ForwardingTables {
 
     /// Sets a port's record; its circuits stay.
     public func setPort(_ index: UInt16, _ entry: PortEntry) throws(TableError) {
-        guard Int(index) < limits.ports else { throw .full(table: "ports (limits.ports)", limit: limits.ports) }
-        while ports.count <= Int(index) { ports.append(PortEntry()) }
+        if entry.partner != PortEntry.none { try makeRoom(port: entry.partner) }
+        try makeRoom(port: index)
         ports[Int(index)] = entry
         dirty.formUnion([.ports])
+    }
+    /// Workers index ports by what circuits, paths and partners say, without a check of their own.
+    private func makeRoom(port index: UInt16) throws(TableError) {
+        guard Int(index) < limits.ports else { throw .full(table: "ports (limits.ports)", limit: limits.ports) }
+        while ports.count <= Int(index) {
+            ports.append(PortEntry())
+            dirty.formUnion([.ports])
+        }
     }
     public func port(_ index: UInt16) -> PortEntry? { Int(index) < ports.count ? ports[Int(index)] : nil }
     public var portCount: Int { ports.count }
 
     /// Adds an attachment circuit; `vlan` 0 is untagged. Returns its index.
     public func addCircuit(port: UInt16, vlan: UInt16, domain: UInt16) throws(TableError) -> UInt32 {
+        try makeRoom(port: port)
         let index = try freeCircuits.take()
         circuits[index] = Circuit(port: port, vlan: vlan, domain: domain)
         dirty.formUnion([.circuits, .ports])
@@ -158,15 +180,20 @@ public final class ForwardingTables {
     /// Changes a domain's record, not its VNI and not its flood list.
     public func updateDomain(_ index: UInt16, _ body: (inout BridgeDomain) -> Void) {
         guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
-        let flood = domains[Int(index)].flood
-        body(&domains[Int(index)])
-        domains[Int(index)].flood = flood
+        var changed = domains[Int(index)]
+        body(&changed)
+        changed.flood = domains[Int(index)].flood
+        changed.vniWord = domains[Int(index)].vniWord
+        changed.isUsed = true
+        domains[Int(index)] = changed
         dirty.formUnion([.domains])
     }
     /// Removes a domain. Its MACs, circuits and members are removed by the caller first.
     public func removeDomain(_ index: UInt16) {
         guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
-        pe_store32(vnis + Int(domains[Int(index)].vni.rawValue), 0)
+        // The VNI may lead to the domain that replaces this one already.
+        let target = vnis + Int(domains[Int(index)].vni.rawValue)
+        if target.pointee == VNITarget.domain(index) { pe_store32(target, 0) }
         pendingVNIs.removeAll { $0.1 == VNITarget.domain(index) }
         retireFlood(domains[Int(index)].flood)
         domains[Int(index)] = BridgeDomain()
@@ -220,16 +247,19 @@ public final class ForwardingTables {
         vtepAddresses[index * 2 + 1] = words.1
         dirty.formUnion([.tunnels])
         do { try vteps.set(key, UInt32(index)) } catch {
+            tunnels[index] = TunnelRecord()
+            hasDeletions = true
             freeTunnels.release(index, epoch: publication.epoch)
             throw error
         }
         return UInt32(index)
     }
 
-    /// The paths to a tunnel's VTEP, or why there are none.
+    /// The paths to a tunnel's VTEP, the first `limits.paths` of them, or why there are none.
     public func setPaths(tunnel index: UInt32, _ paths: [TunnelPath], unusable: DropReason?) {
         guard Int(index) < tunnels.count, tunnels[Int(index)].remote != nil else { return }
-        let kept = Array(paths.prefix(limits.paths))
+        let known = paths.filter { (try? makeRoom(port: $0.port)) != nil }
+        let kept = Array(known.prefix(limits.paths))
         let reason = kept.isEmpty ? unusable ?? .noUnderlayRoute : nil
         if tunnels[Int(index)].paths == kept && tunnels[Int(index)].unusable == reason { return }
         tunnels[Int(index)].paths = kept
@@ -285,14 +315,16 @@ public final class ForwardingTables {
     public var tunnelCount: Int { tunnels.count { $0.remote != nil } }
 
     public func setMAC(domain: UInt16, _ mac: MACAddress, _ value: FDBValue) throws(TableError) {
+        // Domain 0 does not exist; with the check no key is 0 or a tombstone.
+        guard domain != 0, Int(domain) < limits.domains else { return }
         let key = FDBKey.make(domain: domain, mac: mac.rawValue)
-        guard key != 0 else { return }
         let isNew = fdb.value(of: key) == nil
         // A slot that another MAC had keeps no mark of it.
         try fdb.set(key, value.rawValue)
         if isNew, let slot = fdb.slot(of: key) { learning.clearMarks(slot: slot) }
     }
     public func removeMAC(domain: UInt16, _ mac: MACAddress) {
+        guard domain != 0, Int(domain) < limits.domains else { return }
         if fdb.remove(FDBKey.make(domain: domain, mac: mac.rawValue), epoch: publication.epoch) {
             hasDeletions = true
         }

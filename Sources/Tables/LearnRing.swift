@@ -47,11 +47,24 @@ public struct LearnRing: BitwiseCopyable, @unchecked Sendable {
     /// collision in the small cache only means that it is reported again.
     @inlinable @inline(__always)
     public func isNews(key: UInt64, circuit: UInt32, stamp: UInt32) -> Bool {
-        let index = Int(truncatingIfNeeded: (key ^ key &>> 13 ^ UInt64(circuit)) & 255)
+        let index = recentIndex(key, circuit)
         let seal = key &* 0x9E37_79B9_7F4A_7C15 ^ UInt64(circuit) &<< 32 ^ UInt64(stamp)
         if recent[index] == seal { return false }
         recent[index] = seal
         return true
+    }
+
+    /// Worker: takes back what ``isNews(key:circuit:stamp:)`` noted, when the event did not get into
+    /// the ring, so that the MAC's next packet brings it again.
+    @inlinable @inline(__always)
+    public func forget(key: UInt64, circuit: UInt32) {
+        recent[recentIndex(key, circuit)] = 0
+    }
+
+    /// The upper bits of a product, since the MACs of one vendor differ in the key's upper ones.
+    @inlinable @inline(__always)
+    func recentIndex(_ key: UInt64, _ circuit: UInt32) -> Int {
+        Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) &>> 56 ^ UInt64(circuit) & 255)
     }
 
     /// Worker: reports an event; false when the ring is full.
@@ -113,7 +126,7 @@ public final class LearnRings {
     }
     deinit { pe_pages_free(memory, byteCount) }
 
-    /// Whether a worker marked `slot` in the current period or the one before.
+    /// Whether a worker marked `slot` in period `wanted`.
     public func wasSeen(slot: UInt32, inPeriod wanted: UInt8) -> Bool {
         workers.contains { $0.mark(of: slot) == wanted }
     }

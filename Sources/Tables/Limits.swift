@@ -1,7 +1,7 @@
 // Every capacity: its unit, why it is what it is, and what happens at the limit.
 
 /// Capacities of the tables. All memory is reserved at start; at a limit the new entry is rejected
-/// with a ``TableError`` and counted in ``Alarms``, and what is there stays.
+/// with a ``TableError``, which the control plane counts and logs, and what is there stays.
 public struct TableLimits: Hashable, Sendable {
     /// FDB entries, local and remote: 256 k MACs is the scale of a large fabric's leaf.
     public var macs: Int

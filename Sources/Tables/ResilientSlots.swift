@@ -12,6 +12,9 @@ public enum ResilientSlots {
 
     /// The member of each slot, as an index into `members`.
     ///
+    /// A member that left moves its own slots alone. A member that came, or whose weight changed,
+    /// gets its share from those that have the most beyond theirs.
+    ///
     /// - Parameters:
     ///   - previous: the member identity of each slot before, or empty.
     ///   - members: identities and weights (at least 1); not empty.
@@ -19,33 +22,16 @@ public enum ResilientSlots {
     public static func assign<ID: Hashable>(
         previous: [ID], members: [(id: ID, weight: Int)], count: Int
     ) -> [Int] {
-        let total = members.reduce(0) { $0 + max(1, $1.weight) }
-        // Largest remainders: shares add up to `count`, every member gets at least one slot.
-        var share = members.map { max(1, count * max(1, $0.weight) / total) }
-        var spare = count - share.reduce(0, +)
-        let order = members.indices.sorted {
-            (count * max(1, members[$0].weight) % total, $1) > (count * max(1, members[$1].weight) % total, $0)
-        }
-        var turn = 0
-        while spare > 0 {
-            share[order[turn % order.count]] += 1
-            spare -= 1
-            turn += 1
-        }
-        while spare < 0 {
-            guard let largest = share.indices.max(by: { share[$0] < share[$1] }) else { break }
-            share[largest] -= 1
-            spare += 1
-        }
         let index = Dictionary(members.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { a, _ in a })
         var slots = [Int](repeating: -1, count: count)
-        var left = share
         if !previous.isEmpty {
-            for slot in 0..<count {
-                guard let member = index[previous[slot % previous.count]], left[member] > 0 else { continue }
-                slots[slot] = member
-                left[member] -= 1
-            }
+            for slot in 0..<count { slots[slot] = index[previous[slot % previous.count]] ?? -1 }
+        }
+        var held = [Int](repeating: 0, count: members.count)
+        for member in slots where member >= 0 { held[member] += 1 }
+        var left = shares(weights: members.map { max(1, $0.weight) }, held: held, count: count)
+        for slot in 0..<count where slots[slot] >= 0 {
+            if left[slots[slot]] > 0 { left[slots[slot]] -= 1 } else { slots[slot] = -1 }
         }
         var next = 0
         for slot in 0..<count where slots[slot] < 0 {
@@ -55,5 +41,35 @@ public enum ResilientSlots {
             next += 1
         }
         return slots
+    }
+
+    /// How many slots each member gets, at least one: near `count * weight / total`, and near what
+    /// it holds.
+    private static func shares(weights: [Int], held: [Int], count: Int) -> [Int] {
+        let total = weights.reduce(0, +)
+        // What a member has, rounded down to the next whole share above its due.
+        var share = weights.indices.map { min(held[$0], (count * weights[$0] + total - 1) / total) }
+        // What a member lacks, in parts of a slot; more than anybody's while it has none.
+        func lack(_ member: Int) -> Int {
+            count * weights[member] - share[member] * total + (share[member] == 0 ? count * total : 0)
+        }
+        func neediest() -> Int { weights.indices.max { (lack($0), $1) < (lack($1), $0) } ?? 0 }
+        func richest() -> Int? {
+            weights.indices.filter { share[$0] > 1 }.min { (lack($0), $0) < (lack($1), $1) }
+        }
+        var spare = count - share.reduce(0, +)
+        while spare > 0 {
+            share[neediest()] += 1
+            spare -= 1
+        }
+        let onlyLosses = !held.contains(0)
+        while true {
+            let poor = neediest()
+            guard lack(poor) >= total, share[poor] == 0 || !onlyLosses, let rich = richest(), lack(rich) < 0
+            else { break }
+            share[rich] -= 1
+            share[poor] += 1
+        }
+        return share
     }
 }
