@@ -25,12 +25,12 @@ public final class MemoryPorts {
         func ring(_ suffix: String, _ count: UInt32) -> OpaquePointer? {
             pe_ring_create("\(name)_\(suffix)", count, 1, -1)
         }
-        guard let rx = ring("rx", 1024) else { return nil }
-        guard let host = ring("ex", 1024), let tx = ring("tx", txCapacity) else {
-            pe_ring_free(rx)
+        let made = [ring("rx", 1024), ring("ex", 1024), ring("tx", txCapacity)]
+        rings = made.compactMap { $0 }
+        guard rings.count == 3 else {
+            for ring in rings { pe_ring_free(ring) }
             return nil
         }
-        rings = [rx, host, tx]
         words = .allocate(capacity: portCapacity)
         words.initialize(repeating: 0, count: portCapacity)
         queues = .allocate(capacity: 2 * PollSlot.queueCapacity)
@@ -41,7 +41,7 @@ public final class MemoryPorts {
         _ = pe_doorbell_open(doorbells)
         _ = pe_doorbell_open(doorbells + 1)
         io = WorkerIO(
-            worker: 0, rxRing: rx, exceptionRing: host, txRing: tx, doorbell: doorbells,
+            worker: 0, rxRing: rings[0], exceptionRing: rings[1], txRing: rings[2], doorbell: doorbells,
             hostDoorbell: doorbells + 1, portCapacity: UInt32(truncatingIfNeeded: portCapacity),
             ports: words, polled: polled)
     }
