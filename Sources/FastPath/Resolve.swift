@@ -190,6 +190,8 @@ func underlay(
 /// Whether the layer 3 packet inside, up to two tags put aside, is larger than the port's MTU.
 @inline(never)
 func isOversized(_ packet: Packet, _ io: PortIO) -> Bool {
+    // A port that is gone has no MTU; sending says so.
+    if !io.isEthdev, !io.isKernel { return false }
     var byteCount = packet.byteCount &- EthernetHeader.byteCount
     var offset = 12
     while offset < 20, offset &+ 6 <= packet.contiguous,

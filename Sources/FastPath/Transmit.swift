@@ -44,10 +44,12 @@ extension Pipeline {
     @inline(never)
     private func sendToKernel(_ packet: Packet, to port: UInt16, _ io: PortIO) {
         packet.mbuf.pointee.port = port
-        if io.isKernel {
-            append(packet, Lane.kernel)
-        } else {
+        if !io.isKernel {
             drop(packet, .transmitFailed)
+        } else if packet.isSegmented, !io.supportsMultiSegment {
+            sendLinear(packet, to: port, io)
+        } else {
+            append(packet, Lane.kernel)
         }
     }
     /// For a driver that takes no chains.
