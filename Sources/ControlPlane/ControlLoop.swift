@@ -76,20 +76,15 @@ public final class ControlLoop: @unchecked Sendable {
         pthread_mutex_unlock(mutex)
     }
 
-    /// Asks on the control thread and waits for the answer; nil once the loop has stopped.
-    public func ask<Answer: Sendable>(
-        _ body: @escaping @Sendable (ControlState, ForwardingTables) -> Answer
-    ) async -> Answer? {
-        await withCheckedContinuation { continuation in
-            pthread_mutex_lock(mutex)
-            let isRunning = !stopping
-            if isRunning {
-                queue.append(.question { state, tables in continuation.resume(returning: body(state, tables)) })
-                pthread_cond_signal(condition)
-            }
-            pthread_mutex_unlock(mutex)
-            if !isRunning { continuation.resume(returning: nil) }
-        }
+    /// Has `question` answered on the control thread; false once the loop has stopped.
+    @discardableResult
+    public func ask(_ question: @escaping Question) -> Bool {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        guard !stopping else { return false }
+        queue.append(.question(question))
+        pthread_cond_signal(condition)
+        return true
     }
 
     /// Applies events on the caller's thread, before ``start()``: configuration, ports, first dumps.

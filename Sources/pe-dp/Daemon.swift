@@ -1,0 +1,280 @@
+// The running daemon: starts both planes in order, joins them, and takes them down again.
+
+import ControlPlane
+import FastPath
+import Glibc
+import Logging
+import Tables
+import Wire
+
+/// Why the daemon cannot start; says what to do.
+struct DaemonError: Error, CustomStringConvertible {
+    var description: String
+}
+
+/// Everything that runs, from the admin socket to the workers.
+///
+/// Start order: admin socket (so that a second daemon stops before it touches anything), DPDK, tables,
+/// ports with their exception TAPs, shadow devices, kernel feed, FPM, workers. Stop order is the reverse.
+final class Daemon: @unchecked Sendable {
+    let configuration: Configuration
+    let path: String
+    let logger: Logger
+    let started = ControlLoop.monotonic()
+    let numbering: PortNumbering
+
+    private(set) var environment: Environment?
+    private(set) var tables: ForwardingTables?
+    private(set) var loop: ControlLoop?
+    private(set) var registry: PortRegistry?
+    private var hostIO: HostIO?
+    private var namespace: NetworkNamespace?
+    private var shadow: ShadowDevices?
+    private var feed: KernelFeed?
+    private var fpm: FPMServer?
+    private var admin: AdminServer?
+    private(set) var workers: [Worker] = []
+    private(set) var shadowCount = 0
+    private var watch: PortStateWatch?
+    /// What does not work although the configuration asks for it; shown by `status`.
+    let alerts = AlertList()
+
+    init(configuration: Configuration, path: String, logger: Logger) {
+        self.configuration = Self.withExceptions(configuration)
+        self.path = path
+        self.logger = logger
+        numbering = PortNumbering(self.configuration)
+    }
+
+    /// Every underlay port has an exception TAP as soon as a control plane is to use it.
+    static func withExceptions(_ configuration: Configuration) -> Configuration {
+        guard configuration.control.routes != .none else { return configuration }
+        var result = configuration
+        let underlay = Set(configuration.underlays.flatMap(\.interfaces))
+        for index in result.ports.indices
+        where underlay.contains(result.ports[index].name) && result.ports[index].exception == nil {
+            result.ports[index].exception = Configuration.Exception()
+        }
+        return result
+    }
+
+    /// Starts everything; on an error what was started is stopped again.
+    func start() throws {
+        do {
+            try startAll()
+        } catch {
+            stop()
+            throw error
+        }
+    }
+
+    private func startAll() throws {
+        admin = try AdminServer(
+            path: configuration.dataplane.adminSocket, mode: configuration.dataplane.adminSocketMode,
+            provider: DaemonShow(daemon: self), logger: logger)
+        let environment = try startEnvironment()
+        let limits = TableLimits(configuration)
+        let tables = try ForwardingTables(limits: limits)
+        self.tables = tables
+        var state = ControlState(configuration: configuration)
+        let compiler = try TableCompiler(&state, tables: tables, at: ControlLoop.monotonic())
+
+        let hostIO = try HostIO(environment: environment, portCapacity: limits.ports)
+        self.hostIO = hostIO
+        let watch = PortStateWatch()
+        self.watch = watch
+        let registry = PortRegistry(environment: environment, hostIO: hostIO) { [logger] event in
+            Self.log(event, logger)
+            watch.wake()
+        }
+        self.registry = registry
+        if needsControlNamespace { namespace = try NetworkNamespace(configuration.control.netns) }
+        var events = try openPorts(registry)
+        events += try makeShadow()
+
+        let loop = ControlLoop(state: state, compiler: compiler) { [weak self] in self?.perform($0) }
+        self.loop = loop
+        loop.applyNow(events)
+        try startWorkers(environment, registry, tables)
+        loop.start()
+        try followKernel(loop)
+        watch.start(registry, ports: registry.allStatus()) { loop.post($0) }
+        if let listen = configuration.control.fpmListen, configuration.control.routes == .fpm,
+            let namespace
+        {
+            fpm = try FPMServer(listen: listen, in: namespace) { loop.post($0) }
+        }
+    }
+
+    private var needsControlNamespace: Bool {
+        configuration.control.routes != .none || wantsShadow
+            || configuration.ports.contains { $0.exception != nil }
+    }
+    private var wantsShadow: Bool {
+        configuration.control.shadow && configuration.control.routes != .none
+    }
+
+    private func startEnvironment() throws -> Environment {
+        let dataplane = configuration.dataplane
+        var options = EnvironmentOptions()
+        options.mainCPU = dataplane.mainLcore
+        options.workerCPUs = dataplane.workerLcores
+        options.hugepages =
+            switch dataplane.hugepages {
+            case .auto: .auto
+            case .always: .always
+            case .never: .never
+            }
+        options.bufferCount = dataplane.mbufs
+        options.largestMTU = configuration.ports.map(\.mtu).max() ?? 1500
+        options.pciAddresses = configuration.ports.filter { $0.driver == .pci }.map(\.device)
+        options.extraArguments = dataplane.eal
+        options.filePrefix = "pe-dp-\(getpid())"
+        let environment = try Environment.start(options)
+        self.environment = environment
+        logger.info(
+            "DPDK is up",
+            metadata: [
+                "workers": "\(dataplane.workerLcores)", "buffers": "\(dataplane.mbufs)",
+                "hugepages": "\(environment.usesHugepages)",
+            ])
+        return environment
+    }
+
+    /// Opens all ports, then their exception TAPs.
+    private func openPorts(_ registry: PortRegistry) throws -> [ControlEvent] {
+        var events: [ControlEvent] = []
+        for (index, port) in configuration.ports.enumerated() {
+            let number = UInt16(truncatingIfNeeded: index)
+            let isUnderlay = numbering.isUnderlay[index]
+            let definition = try PortDefinition(port, index: number, isUnderlay: isUnderlay)
+            let status = try registry.add(definition, at: number)
+            events.append(status.event(port: number))
+            guard let exception = port.exception else { continue }
+            let tap = exceptionDefinition(exception, port, number, status)
+            let number2 = numbering.exception(of: number)
+            let host = try registry.add(tap, at: number2)
+            events.append(host.event(port: number2))
+            let name = exception.name ?? port.name
+            let interface = try namespace?.run { kernelInterfaceIndex(name) } ?? kernelInterfaceIndex(name)
+            events.append(.exceptionAttached(port: number, interface: interface, name: name))
+        }
+        return events
+    }
+
+    private func exceptionDefinition(
+        _ exception: Configuration.Exception, _ port: Configuration.Port, _ index: UInt16, _ status: PortStatus
+    ) -> PortDefinition {
+        var tap = PortDefinition(
+            name: numbering.name(of: numbering.exception(of: index)),
+            source: .tap(name: exception.name ?? port.name))
+        tap.mtu = exception.mtu ?? port.mtu
+        tap.mac = exception.mac ?? (status.mac.isZero ? nil : status.mac)
+        tap.addresses = exception.addresses
+        tap.exceptionOf = index
+        tap.namespace = namespace?.path
+        return tap
+    }
+
+    /// The kernel devices that let a stock FRR see the VNIs.
+    private func makeShadow() throws -> [ControlEvent] {
+        guard wantsShadow, let namespace else { return [] }
+        let endpoints = configuration.underlays.flatMap(\.tunnelEndpoints)
+        let wanted = configuration.l2vnis.compactMap { vni -> ShadowVNI? in
+            guard let local = endpoints.first(where: { $0.isV4 != vni.underlayIsIPv6 }) ?? endpoints.first
+            else { return nil }
+            return ShadowVNI(vni: vni.vni, local: local)
+        }
+        let shadow = try ShadowDevices(in: namespace) { [logger] in logger.log($0, $1) }
+        self.shadow = shadow
+        let outcome = try shadow.ensure(wanted)
+        for problem in outcome.problems {
+            logger.error("\(problem)")
+            alerts.add(problem)
+        }
+        shadowCount = outcome.attachments.count
+        return outcome.attachments.map {
+            .shadowAttached(vni: $0.vni, bridge: $0.bridge, vxlan: $0.vxlan, attachment: $0.attachment)
+        }
+    }
+
+    private func followKernel(_ loop: ControlLoop) throws {
+        guard let namespace else { return }
+        let firstDump = Latch()
+        let feed = try KernelFeed(
+            in: namespace, includeRoutes: configuration.control.routes == .netlink,
+            log: { [logger] in logger.log($0, $1) }
+        ) { event in
+            loop.post(event)
+            if case .kernelDumpEnded = event { loop.ask { _, _ in firstDump.open() } }
+        }
+        self.feed = feed
+        feed.perform([.dumpKernel])
+        if !firstDump.wait(seconds: 5) {
+            logger.warning("the kernel's state has not been read after 5 seconds; going on without it")
+        }
+    }
+
+    private func startWorkers(
+        _ environment: Environment, _ registry: PortRegistry, _ tables: ForwardingTables
+    ) throws {
+        let idle: IdlePolicy = configuration.dataplane.idle == .poll ? .poll : .adaptive
+        for index in 0..<environment.workerCount {
+            let worker = Worker(
+                index: index, io: registry.workerIO(index), tables: tables, packets: environment.packets,
+                headers: environment.headers, idle: idle)
+            try environment.launch(worker: index, entry: Worker.entry, argument: worker.argument)
+            workers.append(worker)
+        }
+    }
+
+    /// Carries effects out; on the control thread.
+    private func perform(_ effects: [ControlEffect]) {
+        for case .log(let level, let text) in effects { logger.log(level, text) }
+        feed?.perform(effects)
+    }
+
+    /// Stops what runs, in the reverse order of starting; safe after a partial start.
+    func stop() {
+        fpm?.stop()
+        feed?.stop()
+        watch?.stop()
+        loop?.stop()
+        for worker in workers { worker.stop() }
+        for index in workers.indices { _ = environment?.wait(worker: index) }
+        registry?.close()
+        hostIO?.stop()
+        if let shadow {
+            do {
+                for problem in try shadow.remove() { logger.warning("\(problem)") }
+            } catch {
+                logger.warning("shadow devices stay: \(error)")
+            }
+        }
+        admin?.stop()
+        fpm = nil
+        feed = nil
+        admin = nil
+    }
+
+    private static func log(_ event: PortEvent, _ logger: Logger) {
+        switch event {
+        case .up(let port): logger.notice("port is up", metadata: ["port": "\(port)"])
+        case .down(let port, let reason):
+            logger.warning("port is down: \(reason)", metadata: ["port": "\(port)"])
+        case .warning(let port, let text): logger.warning("\(text)", metadata: ["port": "\(port)"])
+        }
+    }
+}
+
+extension Logger {
+    func log(_ level: ControlPlane.LogLevel, _ text: String) {
+        switch level {
+        case .debug: debug("\(text)")
+        case .info: info("\(text)")
+        case .notice: notice("\(text)")
+        case .warning: warning("\(text)")
+        case .error: error("\(text)")
+        }
+    }
+}
