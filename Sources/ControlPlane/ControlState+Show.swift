@@ -43,9 +43,10 @@ extension ControlState {
                 vlan: circuit.flatMap { $0.vlan == 0 ? nil : Int($0.vlan) },
                 ageSeconds: entry.local.map { now.seconds(since: $0.lastSeen) }, source: "dataplane")
         case .remote(let target, let isSticky):
+            let vteps = addresses(of: target).map(\.description).joined(separator: ",")
             return FDBRow(
                 vni: vni, mac: text, type: entry.fixed == nil ? .remote : .static,
-                vtep: addresses(of: target).map(\.description).joined(separator: ","),
+                vtep: vteps.isEmpty ? nil : vteps,
                 sticky: entry.fixed == nil && isSticky,
                 source: entry.fixed != nil ? "configuration" : entry.fpm != nil ? "fpm" : "kernel")
         }

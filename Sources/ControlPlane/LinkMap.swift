@@ -57,7 +57,8 @@ struct LinkMap {
         if message.isBridgeFamily {
             link.vlans = message.bridgeVLANs
             link.tunnels = message.bridgeTunnels
-            if let master = message.master { link.master = master }
+            // Of a bridge itself the kernel says here that it is its own master.
+            if let master = message.master, master != message.interface { link.master = master }
             if link.name.isEmpty { link.name = message.name }
             if before == nil { link.isUp = message.isUp }
         } else {

@@ -79,11 +79,12 @@ struct RouteIntent {
     mutating func set(_ row: Row, table: UInt32, prefix: IPPrefix, metric: UInt32?) -> Row? {
         retainInline(row)
         var replaced: Row?
-        if tables[table, default: PrefixTable()][prefix] == nil {
-            tables[table]?[prefix] = Entry(row)
+        if var entry = tables[table]?[prefix] {
+            replaced = entry.row(row.origin, metric: metric)
+            entry.set(row, metric: metric)
+            tables[table]?[prefix] = entry
         } else {
-            replaced = tables[table]?[prefix]?.row(row.origin, metric: metric)
-            tables[table]?[prefix]?.set(row, metric: metric)
+            tables[table, default: PrefixTable()][prefix] = Entry(row)
         }
         if let replaced { releaseInline(replaced) }
         return replaced

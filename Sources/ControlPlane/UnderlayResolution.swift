@@ -183,7 +183,7 @@ extension ControlState {
     // MARK: Neighbours
 
     mutating func kernelNeighbor(_ message: NeighborMessage, isDumped: Bool) {
-        guard let address = message.destination else { return }
+        guard let address = message.destination, !address.isMulticast else { return }
         let key = NeighborKey(interface: message.interface, address: address)
         guard admits(.neighbor(key), isDumped: isDumped) else { return }
         let before = neighbors[key]
