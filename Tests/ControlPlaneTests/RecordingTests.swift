@@ -20,11 +20,11 @@ import Wire
     }
 
     /// One connection with the mode's links as the kernel's dump.
-    static func run(_ directory: String, mode: String, vrf: String, cut: Recording.Cut) throws -> ControlRig {
-        let rig = try ControlRig(Recording.configuration(vrf: vrf))
-        rig.dump(try Recording.links(mode))
+    static func run(_ directory: String, mode: String, vrf: String, cut: FPMRecording.Cut) throws -> ControlRig {
+        let rig = try ControlRig(FPMRecording.configuration(vrf: vrf))
+        rig.dump(try FPMRecording.links(mode))
         rig.apply(.fpmConnected(connection: 1))
-        Recording.feed(try Recording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
+        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
         rig.wait(10)
         #expect(rig.state.counters.errorCount == 0)
         return rig
@@ -57,7 +57,7 @@ import Wire
     static let learned = ["10100 02:00:00:aa:00:02 10.0.0.2", "10100 02:00:00:aa:00:03 10.0.0.3"]
 
     /// pe1's own relearn of 02:aa:..:06 is nothing to FPM: its row stays, as the kernel's `self` row does.
-    @Test(arguments: Recording.cuts) func a844DefaultVRFGroups(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func a844DefaultVRFGroups(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("A-844-default-nhg", mode: "default", vrf: "default", cut: cut)
         Self.expect(
             rig,
@@ -71,7 +71,7 @@ import Wire
         #expect(rig.paths("10.0.0.2") == "unresolvedNextHop")
     }
 
-    @Test(arguments: Recording.cuts) func k1070DefaultVRFGroups(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func k1070DefaultVRFGroups(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("K-1070-default-nhg", mode: "default", vrf: "default", cut: cut)
         let via = try #require(Self.gateway(rig))
         Self.expect(
@@ -85,7 +85,7 @@ import Wire
         rig.state.routeRows().first { $0.prefix == "fd00:0:0:1::2/128" }?.nextHops.first?.gateway
     }
 
-    @Test(arguments: Recording.cuts) func d844DefaultVRFInline(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func d844DefaultVRFInline(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("D-844-default-nonhg", mode: "default", vrf: "default", cut: cut)
         Self.expect(
             rig,
@@ -94,7 +94,7 @@ import Wire
                 routes: Self.ownDefault + Self.underlay("fe80::9429:66ff:fedc:348e", v4: "169.254.0.1")))
     }
 
-    @Test(arguments: Recording.cuts) func l1070DefaultVRFInline(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func l1070DefaultVRFInline(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("L-1070-default-nonhg", mode: "default", vrf: "default", cut: cut)
         Self.expect(
             rig,
@@ -103,7 +103,7 @@ import Wire
     }
 
     /// The router MAC changed, and 8.4.4 deleted the new one: the last NEWNEIGH holds.
-    @Test(arguments: Recording.cuts) func g844KernelVRF(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func g844KernelVRF(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("G-844-vrf-nhg", mode: "vrf", vrf: "red", cut: cut)
         let second = "vtep 10.0.0.2 50000 02:00:00:50:ff:02"
         Self.expect(
@@ -121,7 +121,7 @@ import Wire
                 ] + Self.underlay("fe80::7485:d4ff:fe4b:d524"), groups: ["30 22/31", "35 24/36"]))
     }
 
-    @Test(arguments: Recording.cuts) func r1070SingleDevice(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func r1070SingleDevice(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("R-1070-svd-nonhg", mode: "svd", vrf: "red", cut: cut)
         let second = "vtep 10.0.0.2 50000 02:00:00:50:00:02"
         Self.expect(
@@ -139,7 +139,7 @@ import Wire
     }
 
     /// NDA_NH_ID: the group is on rtnetlink only; what its monitor showed is given as notifications.
-    @Test(arguments: Recording.cuts) func y1070Multihoming(cut: Recording.Cut) throws {
+    @Test(arguments: FPMRecording.cuts) func y1070Multihoming(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("Y-1070-vlan-mh", mode: "vlan", vrf: "red", cut: cut)
         #expect(rig.place(10100, "02:ee:00:00:00:01") == nil)
         let second = NextHopMessage(isDelete: false, id: 268_435_458, gateway: IPAddress("10.0.0.2"), isFDB: true)
@@ -173,13 +173,13 @@ import Wire
 
     /// Four connections: the listener was killed, bgpd was killed, all of FRR was killed. The new zebra
     /// did not name 02:aa:00:00:00:01 again.
-    @Test(arguments: Recording.cuts) func c844Restarts(cut: Recording.Cut) throws {
-        let rig = try ControlRig(Recording.configuration(vrf: "default"))
-        rig.dump(try Recording.links("default"))
+    @Test(arguments: FPMRecording.cuts) func c844Restarts(cut: FPMRecording.Cut) throws {
+        let rig = try ControlRig(FPMRecording.configuration(vrf: "default"))
+        rig.dump(try FPMRecording.links("default"))
         for (number, pauses) in [(1, (9.0, 6.0)), (2, (9.0, 3.0)), (3, (5.0, 5.0)), (4, (10.0, 0.0))] {
             rig.apply(.fpmConnected(connection: number))
-            Recording.feed(
-                try Recording.read("C-844-default-nhg-restarts/conn-\(number).bin"), cut: cut,
+            FPMRecording.feed(
+                try FPMRecording.read("C-844-default-nhg-restarts/conn-\(number).bin"), cut: cut,
                 connection: number, into: rig)
             rig.wait(pauses.0)
             if number < 4 { rig.apply(.fpmDisconnected(connection: number)) }
@@ -195,13 +195,13 @@ import Wire
     }
 
     /// L2 MACs are not replayed; the kernel's dump tells that 02:aa:00:00:00:01 went and 05 came.
-    @Test(arguments: Recording.cuts) func m21070ListenerRestart(cut: Recording.Cut) throws {
-        let rig = try ControlRig(Recording.configuration(vrf: "default"))
-        let links = try Recording.links("default")
+    @Test(arguments: FPMRecording.cuts) func m21070ListenerRestart(cut: FPMRecording.Cut) throws {
+        let rig = try ControlRig(FPMRecording.configuration(vrf: "default"))
+        let links = try FPMRecording.links("default")
         rig.dump(links)
         rig.apply(.fpmConnected(connection: 1))
         let directory = "M2-1070-default-l2restart"
-        Recording.feed(try Recording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
+        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
         rig.wait(5)
         rig.apply(.fpmDisconnected(connection: 1))
         rig.wait(5)
@@ -218,7 +218,7 @@ import Wire
                 row("02:aa:00:00:00:05", "10.0.0.3"),
             ])
         #expect(rig.place(10100, "02:aa:00:00:00:05") == "10.0.0.3")
-        Recording.feed(try Recording.read("\(directory)/conn-2.bin"), cut: cut, connection: 2, into: rig)
+        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-2.bin"), cut: cut, connection: 2, into: rig)
         rig.apply(.kernelNotified([row("02:aa:00:00:00:05", "10.0.0.3", isDelete: true)]))
         rig.wait(10)
         let via = try #require(Self.gateway(rig))
@@ -227,13 +227,13 @@ import Wire
 
     /// The same without a kernel: nobody says that the old MACs went, so they stay.
     @Test func listenerRestartWithoutKernelKeepsMACs() throws {
-        let rig = try ControlRig(Recording.configuration(vrf: "default"))
-        rig.dump(try Recording.links("default"))
+        let rig = try ControlRig(FPMRecording.configuration(vrf: "default"))
+        rig.dump(try FPMRecording.links("default"))
         let directory = "M2-1070-default-l2restart"
         for number in 1...2 {
             rig.apply(.fpmConnected(connection: number))
-            Recording.feed(
-                try Recording.read("\(directory)/conn-\(number).bin"), cut: .whole, connection: number, into: rig)
+            FPMRecording.feed(
+                try FPMRecording.read("\(directory)/conn-\(number).bin"), cut: .whole, connection: number, into: rig)
             if number == 1 { rig.apply(.fpmDisconnected(connection: 1)) }
         }
         rig.wait(10)
@@ -241,14 +241,14 @@ import Wire
     }
 
     /// The old module: NDA_VNI, VNI in every next hop, router MACs first in the replay.
-    @Test(arguments: Recording.cuts) func q2844OldModuleRestart(cut: Recording.Cut) throws {
-        let rig = try ControlRig(Recording.configuration(vrf: "default"))
-        rig.dump(try Recording.links("default"))
+    @Test(arguments: FPMRecording.cuts) func q2844OldModuleRestart(cut: FPMRecording.Cut) throws {
+        let rig = try ControlRig(FPMRecording.configuration(vrf: "default"))
+        rig.dump(try FPMRecording.links("default"))
         let directory = "Q2-844-oldfpm-restart"
         for number in 1...2 {
             rig.apply(.fpmConnected(connection: number))
-            Recording.feed(
-                try Recording.read("\(directory)/conn-\(number).bin"), cut: cut, connection: number, into: rig)
+            FPMRecording.feed(
+                try FPMRecording.read("\(directory)/conn-\(number).bin"), cut: cut, connection: number, into: rig)
             rig.wait(5)
             if number == 1 {
                 rig.apply(.fpmDisconnected(connection: 1))

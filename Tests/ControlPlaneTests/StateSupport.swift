@@ -112,7 +112,7 @@ extension ControlState {
     }
 }
 
-enum Recording {
+enum FPMRecording {
     /// How a stream is cut before it is fed.
     enum Cut: Hashable, CustomStringConvertible {
         case whole, bytes, random(UInt64)
