@@ -192,14 +192,19 @@ enum EthernetDevicePort {
         guard rc < 0 else { return }
         let (kind, remedy): (PortError.Kind, String) =
             switch -rc {
-            case ENODEV, ENOENT, ENXIO: (.noSuchDevice, "correct `device`; drivers are loaded by dataplane.eal -d")
-            case EPERM, EACCES: (.notPrivileged, "run as root or give access to the device")
+            // EFAULT: no driver takes a device of this name (rte_devargs_parse, EAL's local_dev_probe).
+            case ENODEV, ENOENT, ENXIO, EFAULT:
+                (.noSuchDevice, "correct `device`; a driver of your own is loaded by dataplane.eal: [-d, FILE]")
+            case EACCES: (.notPrivileged, "run as root or give access to the device")
             case EEXIST: (.inUse, "give each port a device name of its own")
+            // Drivers say -1, EPERM, for anything.
             default: (.refused, "look at the driver's messages and the arguments in `device`")
             }
-        let tail = Environment.logTail().split(separator: "\n").last.map { " (\($0))" } ?? ""
+        let said = Environment.logTail().split(separator: "\n")
+            .filter { !$0.contains("attach device on primary") }.suffix(2).joined(separator: " | ")
         throw PortError(
-            kind, port: definition.name, "cannot \(step): \(errorText(-rc))\(tail)", remedy: remedy)
+            kind, port: definition.name,
+            "cannot \(step): \(errorText(-rc))" + (said.isEmpty ? "" : " (\(said))"), remedy: remedy)
     }
 
     private static func text<T>(_ characters: T) -> String {

@@ -31,6 +31,8 @@ public final class PortRegistry: @unchecked Sendable {
         var namespaceIdentity: UInt64?
         var kernelDrops: UInt64 = 0
         var losses: UInt64 = 0
+        /// What an exception TAP shows its namespace; it follows the port's link.
+        var hasCarrier = true
         /// Counters at the time the port was added: indices are used again.
         var baseline = PortCounters()
         init(index: UInt16, definition: PortDefinition) {
@@ -194,6 +196,7 @@ extension PortRegistry {
         port.namespaceIdentity = port.definition.namespace.flatMap(KernelPort.namespaceIdentity)
         let opened = try KernelPort.open(port.definition)
         port.kernel = opened
+        port.hasCarrier = true
         for warning in opened.warnings { observer(.warning(port.index, warning)) }
         attach(port, opened.fd)
     }
@@ -304,13 +307,11 @@ extension PortRegistry {
         }
     }
 
-    private func isUp(_ port: Port) -> Bool {
+    func isUp(_ port: Port) -> Bool {
         if let device = port.device { return pe_eth_link_up(device.id) == 1 }
-        guard port.kernel != nil else { return false }
-        guard case .packetSocket(let name) = port.definition.source, port.definition.namespace == nil else {
-            return true
-        }
-        return pe_interface_state(name) == 3
+        guard let kernel = port.kernel else { return false }
+        guard case .packetSocket(let name) = port.definition.source else { return true }
+        return pe_interface_state(kernel.fd, name) == 3
     }
 
     private func counters(of port: Port) -> PortCounters {

@@ -17,6 +17,7 @@ extension PortRegistry {
                 if state.isStopping { return nil }
                 for index in lost { if let port = state.ports[index] { examine(port) } }
                 for port in state.ports.values { checkNamespace(port) }
+                for port in state.ports.values { passOnLink(port, state) }
                 var isMissing = false
                 for port in state.ports.values where port.isKernel && port.kernel == nil {
                     if !retry(port) { isMissing = true }
@@ -58,6 +59,16 @@ extension PortRegistry {
         if KernelPort.namespaceIdentity(path) != port.namespaceIdentity {
             giveUp(port, reason: "its namespace \(path) is gone")
         }
+    }
+
+    /// Shows the link of a port on its exception TAP, so that routing daemons notice within a second.
+    private func passOnLink(_ tap: Port, _ state: borrowing State) {
+        guard let index = tap.definition.exceptionOf, let parent = state.ports[index],
+            let fd = tap.kernel?.fd
+        else { return }
+        let isUp = isUp(parent)
+        guard isUp != tap.hasCarrier, pe_tap_set_carrier(fd, isUp ? 1 : 0) == 0 else { return }
+        tap.hasCarrier = isUp
     }
 
     /// True when the port is back.

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static char log_tail[4096], log_line[512];
@@ -71,6 +72,8 @@ int pe_eal_init(int argc, char **argv) {
   int known = pthread_getaffinity_np(pthread_self(), sizeof before, &before) == 0;
   int rc = rte_eal_init(argc, argv) < 0 ? -(rte_errno ? rte_errno : EINVAL) : 0;
   if (known) pthread_setaffinity_np(pthread_self(), sizeof before, &before);
+  // Without a shared configuration EAL leaves an empty folder behind; this fails when it is not empty.
+  if (rc == 0) rmdir(rte_eal_get_runtime_dir());
   return rc;
 }
 int pe_eal_cleanup(void) { return rte_eal_cleanup(); }

@@ -129,9 +129,12 @@ static int interface_flags(const char *name) {
   if (rc == 0) rc = device_ioctl(SIOCGIFFLAGS, &request);
   return rc < 0 ? rc : (unsigned short)request.ifr_flags;
 }
-int pe_interface_state(const char *name) {
-  int flags = interface_flags(name);
-  return flags < 0 ? flags : ((flags & IFF_UP) ? 1 : 0) | ((flags & IFF_RUNNING) ? 2 : 0);
+int pe_interface_state(int fd, const char *name) {
+  struct ifreq request;
+  int rc = named(&request, name);
+  if (rc < 0) return rc;
+  if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) return -errno;
+  return ((request.ifr_flags & IFF_UP) ? 1 : 0) | ((request.ifr_flags & IFF_RUNNING) ? 2 : 0);
 }
 int pe_interface_set_up(const char *name) {
   int flags = interface_flags(name);
