@@ -68,6 +68,13 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]),
         .target(
+            name: "CBench", path: "bench/cbench", cSettings: dpdkHeaders,
+            linkerSettings: dpdkLibraries),
+        .executableTarget(
+            name: "bench-cycles",
+            dependencies: ["FastPath", "Tables", "Wire", "CBench", "CDPDK", "CLinux"],
+            path: "bench/cycles", swiftSettings: hot),
+        .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
             path: "Tests/TestSupport"),
         .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"]),

@@ -77,6 +77,17 @@ public final class Worker: @unchecked Sendable {
         return count
     }
 
+    /// Polls on the calling thread until at least `packets` packets came; returns how many did. For
+    /// benchmarks: sources that never end.
+    public func poll(packets: Int) -> Int {
+        memory.pointee.io.online()
+        var total = 0
+        while total < packets { total = total &+ memory.poll() }
+        memory.pointee.reader.offline()
+        memory.pointee.io.offline()
+        return total
+    }
+
     /// Takes packets through the pipeline as bursts of at most 32, in order. `mbuf.port` is the
     /// pe-dp port that each came from; the buffers are the worker's afterwards. For replay and
     /// tests, while no lcore runs this worker.

@@ -198,9 +198,14 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
         return word &>> UInt64(tunnel & 63) & 1 != 0
     }
 
+    // Swift's `.==` on vectors becomes a loop over lanes; the shims are one comparison.
+
     /// Whether `raw`, as loaded from a packet, is a local IPv4 tunnel endpoint.
     @inlinable @inline(__always)
-    public func isLocal(ipv4 raw: UInt32) -> Bool { any(localIPv4 .== raw) && raw != 0 }
+    public func isLocal(ipv4 raw: UInt32) -> Bool {
+        let words = unsafeBitCast(localIPv4, to: SIMD2<UInt64>.self)
+        return pe_any32(words[0], words[1], raw) != 0 && raw != 0
+    }
 
     @inlinable @inline(__always)
     public func isLocal(ipv6 first: UInt64, _ second: UInt64) -> Bool {
@@ -212,7 +217,10 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
         return false
     }
     @inlinable @inline(__always)
-    public func isVXLAN(port raw: UInt16) -> Bool { any(vxlanPorts .== raw) && raw != 0 }
+    public func isVXLAN(port raw: UInt16) -> Bool {
+        let words = unsafeBitCast(vxlanPorts, to: SIMD2<UInt64>.self)
+        return pe_any16(words[0], words[1], raw) != 0 && raw != 0
+    }
 
     /// The tunnel index of an IPv4 VTEP, as loaded from a packet; ``BucketView/miss`` if unknown.
     @inlinable @inline(__always)

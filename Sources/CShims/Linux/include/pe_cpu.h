@@ -2,7 +2,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #pragma clang assume_nonnull begin
@@ -66,6 +66,28 @@ PE_HOT uint32_t pe_match5(const void *bucket, uint64_t key) {
   uint32_t m = 0;
   for (int i = 0; i < 5; i++) m |= (uint32_t)(__atomic_load_n(&k[i], __ATOMIC_ACQUIRE) == key) << i;
   return m;
+}
+#endif
+
+/// Whether one of the eight 16-bit (four 32-bit) lanes of the 16 bytes `low`, `high` equals `value`.
+#if defined(__SSE2__)
+PE_HOT int pe_any16(uint64_t low, uint64_t high, uint16_t value) {
+  __m128i lanes = _mm_set_epi64x((long long)high, (long long)low);
+  return _mm_movemask_epi8(_mm_cmpeq_epi16(lanes, _mm_set1_epi16((short)value))) != 0;
+}
+PE_HOT int pe_any32(uint64_t low, uint64_t high, uint32_t value) {
+  __m128i lanes = _mm_set_epi64x((long long)high, (long long)low);
+  return _mm_movemask_epi8(_mm_cmpeq_epi32(lanes, _mm_set1_epi32((int)value))) != 0;
+}
+#else
+PE_HOT int pe_any16(uint64_t low, uint64_t high, uint16_t value) {
+  int found = 0;
+  for (int i = 0; i < 64; i += 16) found |= (uint16_t)(low >> i) == value || (uint16_t)(high >> i) == value;
+  return found;
+}
+PE_HOT int pe_any32(uint64_t low, uint64_t high, uint32_t value) {
+  return (uint32_t)low == value || (uint32_t)(low >> 32) == value || (uint32_t)high == value ||
+         (uint32_t)(high >> 32) == value;
 }
 #endif
 
