@@ -17,10 +17,12 @@ public struct EnvironmentError: Error, Equatable, CustomStringConvertible {
     public var description: String { "\(message); \(remedy)" }
 }
 
-/// DPDK's environment and the buffers every packet lives in. One per process, never stopped.
+/// DPDK's environment and the buffers every packet lives in.
 ///
-/// The main lcore is not used: the thread that calls ``start(_:log:)`` keeps its CPU affinity and goes on
-/// with its own work.
+/// One per process, never stopped.
+///
+/// The main lcore is not used: the thread that calls ``start(_:log:)`` keeps its CPU affinity and
+/// goes on with its own work.
 public final class Environment: @unchecked Sendable {
     public let options: EnvironmentOptions
     /// Buffers for received packets: ``EnvironmentOptions/bufferCount`` of them.
@@ -42,9 +44,14 @@ public final class Environment: @unchecked Sendable {
 
     /// Starts EAL and creates the pools; the caller's CPU affinity stays what it was.
     ///
-    /// - Parameter log: receives each line that DPDK logs, from the thread that logs it.
+    /// - Parameters:
+    ///   - options: checked before anything starts.
+    ///   - log: receives each line that DPDK logs, from the thread that logs it.
+    /// - Returns: the process's environment.
+    /// - Throws: ``EnvironmentError`` naming what is missing and how to provide it.
     public static func start(
-        _ options: EnvironmentOptions, log: pe_log_sink? = nil
+        _ options: EnvironmentOptions,
+        log: pe_log_sink? = nil
     ) throws(EnvironmentError) -> Environment {
         try check(options)
         let hugepages = try useHugepages(options)
@@ -54,8 +61,10 @@ public final class Environment: @unchecked Sendable {
         }
         guard isFirst else {
             throw EnvironmentError(
-                kind: .alreadyStarted, message: "DPDK's environment was started before in this process",
-                remedy: "start the process again")
+                kind: .alreadyStarted,
+                message: "DPDK's environment was started before in this process",
+                remedy: "start the process again"
+            )
         }
         _ = pe_eal_log_to(log)
         let arguments = options.arguments(hugepages: hugepages)
@@ -65,7 +74,10 @@ public final class Environment: @unchecked Sendable {
         guard rc == 0 else { throw refusal(errno: -rc, arguments: arguments) }
         let packets = try makePool("pe_packets", options, dataRoom: options.dataRoom)
         let headers = try makePool(
-            "pe_headers", options, dataRoom: EnvironmentOptions.headroom + EnvironmentOptions.headerRoom)
+            "pe_headers",
+            options,
+            dataRoom: EnvironmentOptions.headroom + EnvironmentOptions.headerRoom
+        )
         return Environment(options: options, packets: packets, headers: headers)
     }
 
@@ -73,14 +85,17 @@ public final class Environment: @unchecked Sendable {
     ///
     /// `entry` must be a `@c` function: a closure would carry this thread's isolation with it.
     public func launch(
-        worker: Int, entry: @convention(c) (UnsafeMutableRawPointer?) -> Int32,
+        worker: Int,
+        entry: @convention(c) (UnsafeMutableRawPointer?) -> Int32,
         argument: UnsafeMutableRawPointer?
     ) throws(EnvironmentError) {
         let rc = pe_lcore_launch(entry, argument, UInt32(worker + 1))
         guard rc == 0 else {
             throw EnvironmentError(
-                kind: .refused, message: "worker \(worker) did not start: \(errorText(-rc))",
-                remedy: "wait for the function that it still runs")
+                kind: .refused,
+                message: "worker \(worker) did not start: \(errorText(-rc))",
+                remedy: "wait for the function that it still runs"
+            )
         }
     }
 
@@ -105,52 +120,69 @@ extension Environment {
     private static func check(_ options: EnvironmentOptions) throws(EnvironmentError) {
         guard !options.workerCPUs.isEmpty, options.workerCPUs.count <= 64 else {
             throw EnvironmentError(
-                kind: .badOptions, message: "there are \(options.workerCPUs.count) workers",
-                remedy: "name 1 to 64 CPUs in dataplane.lcores.workers")
+                kind: .badOptions,
+                message: "there are \(options.workerCPUs.count) workers",
+                remedy: "name 1 to 64 CPUs in dataplane.lcores.workers"
+            )
         }
         guard options.bufferCount >= 1024, options.bufferCount <= 1 << 24 else {
             throw EnvironmentError(
-                kind: .badOptions, message: "dataplane.memory.mbufs is \(options.bufferCount)",
-                remedy: "set it to 1024 ... 16777216")
+                kind: .badOptions,
+                message: "dataplane.memory.mbufs is \(options.bufferCount)",
+                remedy: "set it to 1024 ... 16777216"
+            )
         }
         guard options.largestMTU >= 0, options.largestMTU <= 16_000 else {
             throw EnvironmentError(
-                kind: .badOptions, message: "an MTU of \(options.largestMTU) bytes does not fit a buffer",
-                remedy: "set every port's mtu to at most 16000")
+                kind: .badOptions,
+                message: "an MTU of \(options.largestMTU) bytes does not fit a buffer",
+                remedy: "set every port's mtu to at most 16000"
+            )
         }
         for cpu in [options.mainCPU] + options.workerCPUs
         where cpu < 0 || cpu > Int(Int32.max) || pe_cpu_allowed(Int32(cpu)) == 0 {
             throw EnvironmentError(
-                kind: .noSuchCPU, message: "CPU \(cpu) does not exist or this process may not use it",
-                remedy: "name other CPUs in dataplane.lcores, or widen the process's CPU set")
+                kind: .noSuchCPU,
+                message: "CPU \(cpu) does not exist or this process may not use it",
+                remedy: "name other CPUs in dataplane.lcores, or widen the process's CPU set"
+            )
         }
     }
 
-    private static func useHugepages(_ options: EnvironmentOptions) throws(EnvironmentError) -> Bool {
+    private static func useHugepages(_ options: EnvironmentOptions) throws(EnvironmentError) -> Bool
+    {
         if options.hugepages == .never { return false }
         let needed = options.memoryMegabytes ?? options.neededMegabytes
         let free = freeHugepageMegabytes()
         if free >= needed { return true }
         if options.hugepages == .auto { return false }
         throw EnvironmentError(
-            kind: .noHugepages, message: "\(needed) MB of huge pages are needed, \(free) MB are free",
+            kind: .noHugepages,
+            message: "\(needed) MB of huge pages are needed, \(free) MB are free",
             remedy: "reserve them (echo \((needed + 1) / 2) > /proc/sys/vm/nr_hugepages; see "
-                + "hugepages.md) or set dataplane.memory.hugepages to auto")
+                + "hugepages.md) or set dataplane.memory.hugepages to auto"
+        )
     }
 
     private static func makePool(
-        _ name: String, _ options: EnvironmentOptions, dataRoom: Int
+        _ name: String,
+        _ options: EnvironmentOptions,
+        dataRoom: Int
     ) throws(EnvironmentError) -> OpaquePointer {
-        // A mempool's ring has a power of two minus one places: one buffer less saves half the ring.
-        let count = options.bufferCount & (options.bufferCount - 1) == 0
+        // A mempool's ring has a power of two minus one places: one buffer less saves half the
+        // ring.
+        let count =
+            options.bufferCount & (options.bufferCount - 1) == 0
             ? options.bufferCount - 1 : options.bufferCount
         let cache = min(256, count / 8)
         let pool = pe_pool_create(name, UInt32(count), UInt32(cache), UInt16(dataRoom), -1)
         guard let pool else {
             throw EnvironmentError(
                 kind: .outOfMemory,
-                message: "no memory for \(count) buffers of \(dataRoom) bytes (\(errorText(pe_eal_error())))",
-                remedy: "lower dataplane.memory.mbufs or reserve more memory")
+                message:
+                    "no memory for \(count) buffers of \(dataRoom) bytes (\(errorText(pe_eal_error())))",
+                remedy: "lower dataplane.memory.mbufs or reserve more memory"
+            )
         }
         return pool
     }
@@ -163,12 +195,21 @@ extension Environment {
         let lowered = said.lowercased()
         let (kind, remedy): (EnvironmentError.Kind, String) =
             if code == EACCES || code == EPERM || lowered.contains("permission") {
-                (.notPrivileged, "run as root, or give CAP_IPC_LOCK, CAP_SYS_ADMIN and access to the devices")
+                (
+                    .notPrivileged,
+                    "run as root, or give CAP_IPC_LOCK, CAP_SYS_ADMIN and access to the devices"
+                )
             } else if code == ENOMEM || lowered.contains("memory") || lowered.contains("hugepage") {
-                (.outOfMemory, "free memory, lower dataplane.memory.mbufs, or set hugepages to never")
+                (
+                    .outOfMemory,
+                    "free memory, lower dataplane.memory.mbufs, or set hugepages to never"
+                )
             } else {
-                (.refused, "look at dataplane.eal and the ports; EAL was given: "
-                    + arguments.dropFirst().joined(separator: " "))
+                (
+                    .refused,
+                    "look at dataplane.eal and the ports; EAL was given: "
+                        + arguments.dropFirst().joined(separator: " ")
+                )
             }
         return EnvironmentError(kind: kind, message: message, remedy: remedy)
     }

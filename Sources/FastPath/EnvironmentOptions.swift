@@ -53,7 +53,9 @@ public struct EnvironmentOptions: Sendable {
             if let memoryMegabytes { result += ["-m", String(memoryMegabytes)] }
         } else {
             // DPDK 22.11 refuses --in-memory together with --no-huge.
-            result += ["--no-huge", "--no-shconf", "-m", String(memoryMegabytes ?? neededMegabytes)]
+            result += [
+                "--no-huge", "--no-shconf", "-m", String(memoryMegabytes ?? neededMegabytes),
+            ]
         }
         result += ["--file-prefix", filePrefix]
         if pciAddresses.isEmpty {
@@ -66,6 +68,8 @@ public struct EnvironmentOptions: Sendable {
 
     /// Lcore 0 is the main one, lcore n worker n - 1.
     private var lcores: String {
-        ([mainCPU] + workerCPUs).enumerated().map { "\($0.offset)@\($0.element)" }.joined(separator: ",")
+        ([mainCPU] + workerCPUs).enumerated().map { "\($0.offset)@\($0.element)" }.joined(
+            separator: ","
+        )
     }
 }

@@ -22,13 +22,17 @@ enum EthernetDevicePort {
 
     /// Probes, configures and starts the device of `definition`.
     static func open(
-        _ definition: PortDefinition, environment: Environment
+        _ definition: PortDefinition,
+        environment: Environment
     ) throws(PortError) -> OpenedEthernetDevice {
-        guard definition.mtu <= environment.options.dataRoom - EnvironmentOptions.headroom - 22 else {
+        guard definition.mtu <= environment.options.dataRoom - EnvironmentOptions.headroom - 22
+        else {
             throw PortError(
-                .badDefinition, port: definition.name,
+                .badDefinition,
+                port: definition.name,
                 "frames of MTU \(definition.mtu) do not fit the buffers",
-                remedy: "restart pe-dp: buffers are sized for the ports configured at start")
+                remedy: "restart pe-dp: buffers are sized for the ports configured at start"
+            )
         }
         let id = try attach(definition)
         do throws(PortError) {
@@ -49,9 +53,11 @@ enum EthernetDevicePort {
     private static func attach(_ definition: PortDefinition) throws(PortError) -> UInt16 {
         guard pe_eth_count() < pe_eth_max() else {
             throw PortError(
-                .tooMany, port: definition.name,
+                .tooMany,
+                port: definition.name,
                 "DPDK was built for \(pe_eth_max()) devices, all in use",
-                remedy: "use af_packet or tap, of which there may be hundreds")
+                remedy: "use af_packet or tap, of which there may be hundreds"
+            )
         }
         let found: Int32
         switch definition.source {
@@ -63,8 +69,11 @@ enum EthernetDevicePort {
             let name = text.prefix { $0 != "," }
             guard pe_eth_find(String(name)) < 0 else {
                 throw PortError(
-                    .inUse, port: definition.name, "the device \(name) is another port's",
-                    remedy: "give each port a device name of its own")
+                    .inUse,
+                    port: definition.name,
+                    "the device \(name) is another port's",
+                    remedy: "give each port a device name of its own"
+                )
             }
             try check(pe_eth_probe(text), "probe \(text)", definition)
             found = pe_eth_find(String(name))
@@ -78,29 +87,41 @@ enum EthernetDevicePort {
     }
 
     private static func attachPCI(
-        _ address: String, _ definition: PortDefinition
+        _ address: String,
+        _ definition: PortDefinition
     ) throws(PortError) -> Int32 {
         let found = pe_eth_find(address)
         if found >= 0 { return found }
         let rc = pe_eth_probe("pci:\(address)")
         guard rc >= 0 else {
             throw PortError(
-                .noSuchDevice, port: definition.name,
+                .noSuchDevice,
+                port: definition.name,
                 "cannot probe PCI device \(address): \(errorText(-rc))",
                 remedy: "bind it to vfio-pci (dpdk-devbind.py), give its full address such as "
-                    + "0000:3b:00.0, and restart pe-dp when no PCI port was configured at start")
+                    + "0000:3b:00.0, and restart pe-dp when no PCI port was configured at start"
+            )
         }
         return pe_eth_find(address)
     }
 
     private static func configure(
-        _ id: UInt16, _ definition: PortDefinition, _ environment: Environment
+        _ id: UInt16,
+        _ definition: PortDefinition,
+        _ environment: Environment
     ) throws(PortError) -> OpenedEthernetDevice {
         var info = pe_eth_info()
         try check(pe_eth_get_info(id, &info), "read its capabilities", definition)
         var opened = OpenedEthernetDevice(
-            id: id, driver: text(info.driver), mac: .zero, mtu: UInt16(clamping: definition.mtu),
-            features: features(info), rxQueueCount: 1, txQueueCount: 1, warnings: [])
+            id: id,
+            driver: text(info.driver),
+            mac: .zero,
+            mtu: UInt16(clamping: definition.mtu),
+            features: features(info),
+            rxQueueCount: 1,
+            txQueueCount: 1,
+            warnings: []
+        )
         let workers = UInt16(clamping: environment.workerCount)
         if workers <= max(1, info.max_tx_queues) {
             opened.txQueueCount = workers
@@ -124,13 +145,20 @@ enum EthernetDevicePort {
     }
 
     private static func apply(
-        _ info: pe_eth_info, _ definition: PortDefinition, _ opened: inout OpenedEthernetDevice
+        _ info: pe_eth_info,
+        _ definition: PortDefinition,
+        _ opened: inout OpenedEthernetDevice
     ) throws(PortError) {
         var config = pe_eth_config(
-            rx_queues: opened.rxQueueCount, tx_queues: opened.txQueueCount,
-            mtu: UInt32(max(opened.mtu, info.min_mtu)), multi_segment: info.multi_segment,
-            rx_checksum: info.rx_checksum, tx_ipv4_checksum: info.tx_ipv4_checksum,
-            tx_udp_checksum: info.tx_udp_checksum, rss: opened.rxQueueCount > 1 ? 1 : 0)
+            rx_queues: opened.rxQueueCount,
+            tx_queues: opened.txQueueCount,
+            mtu: UInt32(max(opened.mtu, info.min_mtu)),
+            multi_segment: info.multi_segment,
+            rx_checksum: info.rx_checksum,
+            tx_ipv4_checksum: info.tx_ipv4_checksum,
+            tx_udp_checksum: info.tx_udp_checksum,
+            rss: opened.rxQueueCount > 1 ? 1 : 0
+        )
         var rc = pe_eth_configure(opened.id, &config)
         if rc < 0 {
             // A driver that knows no MTU refuses any but its own.
@@ -141,24 +169,33 @@ enum EthernetDevicePort {
     }
 
     private static func setUpQueues(
-        _ opened: OpenedEthernetDevice, _ definition: PortDefinition, _ environment: Environment
+        _ opened: OpenedEthernetDevice,
+        _ definition: PortDefinition,
+        _ environment: Environment
     ) throws(PortError) {
         var rx = rxDescriptors
         var tx = txDescriptors
         try check(pe_eth_adjust_descriptors(opened.id, &rx, &tx), "size its queues", definition)
         for queue in 0..<opened.rxQueueCount {
             try check(
-                pe_eth_rx_queue_setup(opened.id, queue, rx, environment.packets), "set up a receive queue",
-                definition)
+                pe_eth_rx_queue_setup(opened.id, queue, rx, environment.packets),
+                "set up a receive queue",
+                definition
+            )
         }
         for queue in 0..<opened.txQueueCount {
-            try check(pe_eth_tx_queue_setup(opened.id, queue, tx), "set up a send queue", definition)
+            try check(
+                pe_eth_tx_queue_setup(opened.id, queue, tx),
+                "set up a send queue",
+                definition
+            )
         }
     }
 
     /// What a driver may refuse without harm: MTU, address, promiscuous mode.
     private static func settle(
-        _ definition: PortDefinition, _ opened: inout OpenedEthernetDevice
+        _ definition: PortDefinition,
+        _ opened: inout OpenedEthernetDevice
     ) throws(PortError) {
         func warn(_ rc: Int32, _ step: String) {
             guard rc < 0 else { return }
@@ -171,7 +208,8 @@ enum EthernetDevicePort {
         warn(
             definition.promiscuous
                 ? pe_eth_set_promiscuous(opened.id) : pe_eth_set_allmulticast(opened.id),
-            "receive frames for other addresses")
+            "receive frames for other addresses"
+        )
         var bytes = [UInt8](repeating: 0, count: 6)
         try check(pe_eth_mac(opened.id, &bytes), "read its address", definition)
         opened.mac = definition.mac ?? MACAddress(bytes: bytes)
@@ -187,14 +225,20 @@ enum EthernetDevicePort {
     }
 
     private static func check(
-        _ rc: Int32, _ step: String, _ definition: PortDefinition
+        _ rc: Int32,
+        _ step: String,
+        _ definition: PortDefinition
     ) throws(PortError) {
         guard rc < 0 else { return }
         let (kind, remedy): (PortError.Kind, String) =
             switch -rc {
-            // EFAULT: no driver takes a device of this name (rte_devargs_parse, EAL's local_dev_probe).
+            // EFAULT: no driver takes a device of this name (rte_devargs_parse, EAL's
+            // local_dev_probe).
             case ENODEV, ENOENT, ENXIO, EFAULT:
-                (.noSuchDevice, "correct `device`; a driver of your own is loaded by dataplane.eal: [-d, FILE]")
+                (
+                    .noSuchDevice,
+                    "correct `device`; a driver of your own is loaded by dataplane.eal: [-d, FILE]"
+                )
             case EACCES: (.notPrivileged, "run as root or give access to the device")
             case EEXIST: (.inUse, "give each port a device name of its own")
             // Drivers say -1, EPERM, for anything.
@@ -203,8 +247,11 @@ enum EthernetDevicePort {
         let said = Environment.logTail().split(separator: "\n")
             .filter { !$0.contains("attach device on primary") }.suffix(2).joined(separator: " | ")
         throw PortError(
-            kind, port: definition.name,
-            "cannot \(step): \(errorText(-rc))" + (said.isEmpty ? "" : " (\(said))"), remedy: remedy)
+            kind,
+            port: definition.name,
+            "cannot \(step): \(errorText(-rc))" + (said.isEmpty ? "" : " (\(said))"),
+            remedy: remedy
+        )
     }
 
     private static func text<T>(_ characters: T) -> String {

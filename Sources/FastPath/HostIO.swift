@@ -13,7 +13,9 @@ struct WorkerRings {
     let doorbell: UnsafeMutablePointer<pe_doorbell>
 }
 
-/// One kernel port as the host-I/O thread sees it. Raw memory, one per port index.
+/// One kernel port as the host-I/O thread sees it.
+///
+/// Raw memory, one per port index.
 struct KernelPortState {
     /// -1: the device is away, or there is no port.
     var fd: Int32 = -1
@@ -66,7 +68,10 @@ public final class HostIO: @unchecked Sendable {
 
     /// Creates the rings for the environment's workers and starts the thread.
     ///
-    /// - Parameter portCapacity: port indices are below this.
+    /// - Parameters:
+    ///   - environment: whose workers and buffers it serves.
+    ///   - portCapacity: port indices are below this.
+    /// - Throws: ``EnvironmentError`` without memory, descriptors or threads.
     public init(environment: Environment, portCapacity: Int) throws(EnvironmentError) {
         self.environment = environment
         self.portCapacity = min(max(1, portCapacity), 65_535)
@@ -76,17 +81,23 @@ public final class HostIO: @unchecked Sendable {
         strays = .allocate(capacity: 1)
         strays.initialize(to: 0)
         lostEvent = pe_event_create()
-        guard pe_doorbell_open(doorbell) == 0, lostEvent >= 0 else { throw Self.noMemory("an event") }
+        guard pe_doorbell_open(doorbell) == 0, lostEvent >= 0 else {
+            throw Self.noMemory("an event")
+        }
         rings = .allocate(capacity: environment.workerCount)
         for worker in 0..<environment.workerCount {
             rings.initializeElement(at: worker, to: try Self.makeRings(worker, environment))
         }
         let counterCount = PortCounter.allCases.count
-        let counters = UnsafeMutablePointer<UInt64>.allocate(capacity: self.portCapacity * counterCount)
+        let counters = UnsafeMutablePointer<UInt64>.allocate(
+            capacity: self.portCapacity * counterCount
+        )
         counters.initialize(repeating: 0, count: self.portCapacity * counterCount)
         ports = .allocate(capacity: self.portCapacity)
         for index in 0..<self.portCapacity {
-            (ports + index).initialize(to: KernelPortState(counters: counters + index * counterCount))
+            (ports + index).initialize(
+                to: KernelPortState(counters: counters + index * counterCount)
+            )
         }
         guard let loop = HostIOLoop(self) else { throw Self.noMemory("the host-I/O thread") }
         thread = startThread("pe-host-io") { loop.run() }
@@ -94,7 +105,8 @@ public final class HostIO: @unchecked Sendable {
     }
 
     private static func makeRings(
-        _ worker: Int, _ environment: Environment
+        _ worker: Int,
+        _ environment: Environment
     ) throws(EnvironmentError) -> WorkerRings {
         let node = environment.numaNode(worker: worker)
         let id = instances.withLock { count in
@@ -113,11 +125,15 @@ public final class HostIO: @unchecked Sendable {
 
     private static func noMemory(_ what: String) -> EnvironmentError {
         EnvironmentError(
-            kind: .outOfMemory, message: "no memory or descriptors for \(what)",
-            remedy: "lower dataplane.memory.mbufs, or raise the limit of open files")
+            kind: .outOfMemory,
+            message: "no memory or descriptors for \(what)",
+            remedy: "lower dataplane.memory.mbufs, or raise the limit of open files"
+        )
     }
 
-    /// Ends the thread; frames that wait in rings stay there. Called once, before the process ends.
+    /// Ends the thread; frames that wait in rings stay there.
+    ///
+    /// Called once, before the process ends.
     public func stop() {
         queue.withLock { $0.isStopping = true }
         wake()

@@ -67,7 +67,8 @@ final class HostIOLoop: @unchecked Sendable {
             case .nothing: break
             }
         }
-        // Only ports whose worker is behind were ready: let it work instead of asking again at once.
+        // Only ports whose worker is behind were ready: let it work instead of asking again at
+        // once.
         if isBlocked, !moved {
             usleep(50)
             return true
@@ -82,7 +83,9 @@ final class HostIOLoop: @unchecked Sendable {
 
     private enum Outcome { case moved, blocked, nothing }
 
-    private func serve(_ port: UnsafeMutablePointer<KernelPortState>, _ event: pe_poll_event) -> Outcome {
+    private func serve(_ port: UnsafeMutablePointer<KernelPortState>, _ event: pe_poll_event)
+        -> Outcome
+    {
         guard port.pointee.fd >= 0 else { return .nothing }
         if event.failed != 0 {
             let error = port.pointee.isTAP ? -EBADFD : pe_socket_error(port.pointee.fd)
@@ -154,7 +157,9 @@ final class HostIOLoop: @unchecked Sendable {
                 guard Int(index) < host.portCapacity else { continue }
                 // Every frame that a worker queued before it saw the port go is in a ring now.
                 for ring in host.rings {
-                    for _ in 0..<HostSender.burstsPerRing { guard sender.drain(ring.tx) else { break } }
+                    for _ in 0..<HostSender.burstsPerRing {
+                        guard sender.drain(ring.tx) else { break }
+                    }
                 }
                 let port = host.ports + Int(index)
                 if port.pointee.fd >= 0 { _ = pe_poll_remove(epoll, port.pointee.fd) }

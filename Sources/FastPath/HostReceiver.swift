@@ -49,7 +49,9 @@ struct HostReceiver {
     }
 
     /// Reads up to a batch from a port and enqueues it on the worker's ring, in order.
-    mutating func receive(_ port: UnsafeMutablePointer<KernelPortState>, into ring: OpaquePointer) -> Result {
+    mutating func receive(_ port: UnsafeMutablePointer<KernelPortState>, into ring: OpaquePointer)
+        -> Result
+    {
         let room = pe_ring_free_count(ring) / Self.ringRoomPerFrame
         guard room > 0 else { return .ringFull }
         let ready = prepare(min(Self.batchSize, Int(room)))
@@ -114,7 +116,9 @@ struct HostReceiver {
 
     /// Turns one received frame into frames for the worker, or drops it for a counted reason.
     private mutating func process(
-        _ slot: Int, _ port: UnsafeMutablePointer<KernelPortState>, _ ring: OpaquePointer
+        _ slot: Int,
+        _ port: UnsafeMutablePointer<KernelPortState>,
+        _ ring: OpaquePointer
     ) {
         guard let buffer = buffers[slot] else { return }
         let frame = frames[slot]
@@ -138,8 +142,11 @@ struct HostReceiver {
     }
 
     private mutating func deliver(
-        _ slot: Int, _ buffer: UnsafeMutablePointer<pe_mbuf>, _ frame: pe_rx_frame,
-        _ request: inout OffloadRequest, _ port: UnsafeMutablePointer<KernelPortState>,
+        _ slot: Int,
+        _ buffer: UnsafeMutablePointer<pe_mbuf>,
+        _ frame: pe_rx_frame,
+        _ request: inout OffloadRequest,
+        _ port: UnsafeMutablePointer<KernelPortState>,
         _ ring: OpaquePointer
     ) throws(OffloadFault) {
         guard frame.length <= frame.head_room else { return port.count(.rxDropOversized) }
@@ -147,8 +154,10 @@ struct HostReceiver {
         var length = Int(frame.length)
         if let sum = request.checksum {
             try completeChecksum(
-                UnsafeMutableRawBufferPointer(start: start, count: length), start: sum.start,
-                offset: sum.offset)
+                UnsafeMutableRawBufferPointer(start: start, count: length),
+                start: sum.start,
+                offset: sum.offset
+            )
         }
         if frame.has_vlan != 0 {
             start = insertTag(start, protocolID: frame.vlan_tpid, control: frame.vlan_tci)
@@ -162,7 +171,8 @@ struct HostReceiver {
     }
 
     private mutating func push(
-        _ buffer: UnsafeMutablePointer<pe_mbuf>, _ port: UnsafeMutablePointer<KernelPortState>,
+        _ buffer: UnsafeMutablePointer<pe_mbuf>,
+        _ port: UnsafeMutablePointer<KernelPortState>,
         _ ring: OpaquePointer
     ) {
         buffer.pointee.port = port.pointee.index
@@ -171,7 +181,10 @@ struct HostReceiver {
         if outCount == Self.outCapacity { flush(port, ring) }
     }
 
-    private mutating func flush(_ port: UnsafeMutablePointer<KernelPortState>, _ ring: OpaquePointer) {
+    private mutating func flush(
+        _ port: UnsafeMutablePointer<KernelPortState>,
+        _ ring: OpaquePointer
+    ) {
         let taken = Int(pe_ring_enqueue_burst(ring, out, UInt32(outCount)))
         port.count(.rxDelivered, UInt64(taken))
         if taken < outCount {
@@ -187,8 +200,11 @@ struct HostReceiver {
 extension HostReceiver {
     /// Cuts a large frame into buffers of their own; the received one is used again.
     private mutating func cut(
-        _ slot: Int, _ buffer: UnsafeMutablePointer<pe_mbuf>, _ frame: pe_rx_frame,
-        _ request: inout OffloadRequest, _ port: UnsafeMutablePointer<KernelPortState>,
+        _ slot: Int,
+        _ buffer: UnsafeMutablePointer<pe_mbuf>,
+        _ frame: pe_rx_frame,
+        _ request: inout OffloadRequest,
+        _ port: UnsafeMutablePointer<KernelPortState>,
         _ ring: OpaquePointer
     ) throws(OffloadFault) {
         var start = UnsafeMutableRawPointer(frame.head)
@@ -201,8 +217,10 @@ extension HostReceiver {
             request.shift(by: 4)
         }
         let plan = try SegmentPlan(
-            headers: UnsafeRawBufferPointer(start: start, count: headCount), byteCount: total,
-            request: request)
+            headers: UnsafeRawBufferPointer(start: start, count: headCount),
+            byteCount: total,
+            request: request
+        )
         guard plan.count <= Self.outCapacity else { throw .badHeader }
         let room = Int(buffer.pointee.buf_len) - Int(buffer.pointee.data_off)
         guard plan.largestSegmentByteCount <= room else { return port.count(.rxDropOversized) }
@@ -213,8 +231,10 @@ extension HostReceiver {
         port.count(.rxLarge)
         port.count(.rxSegments, UInt64(plan.count))
         let source = SplitBytes(
-            head: start, headCount: headCount,
-            tail: UnsafeRawPointer(pe_io_batch_overflow(batch, UInt32(slot))))
+            head: start,
+            headCount: headCount,
+            tail: UnsafeRawPointer(pe_io_batch_overflow(batch, UInt32(slot)))
+        )
         for index in 0..<plan.count {
             let segment = out[outCount + index]
             fill(segment, plan, index, source)
@@ -224,16 +244,22 @@ extension HostReceiver {
     }
 
     private func fill(
-        _ segment: UnsafeMutablePointer<pe_mbuf>, _ plan: SegmentPlan, _ index: Int, _ source: SplitBytes
+        _ segment: UnsafeMutablePointer<pe_mbuf>,
+        _ plan: SegmentPlan,
+        _ index: Int,
+        _ source: SplitBytes
     ) {
         let payload = plan.payloadRange(index)
         let length = plan.headerByteCount + payload.count
         let start = UnsafeMutableRawPointer(
-            segment.pointee.buf_addr + Int(segment.pointee.data_off))
+            segment.pointee.buf_addr + Int(segment.pointee.data_off)
+        )
         start.copyMemory(from: source.head, byteCount: plan.headerByteCount)
         source.copy(
-            from: plan.headerByteCount + payload.lowerBound, count: payload.count,
-            to: start + plan.headerByteCount)
+            from: plan.headerByteCount + payload.lowerBound,
+            count: payload.count,
+            to: start + plan.headerByteCount
+        )
         plan.finish(UnsafeMutableRawBufferPointer(start: start, count: length), index: index)
         segment.pointee.data_len = UInt16(truncatingIfNeeded: length)
         segment.pointee.pkt_len = UInt32(truncatingIfNeeded: length)
@@ -252,6 +278,8 @@ struct SplitBytes {
         if fromHead > 0 { destination.copyMemory(from: head + offset, byteCount: fromHead) }
         guard fromHead < count else { return }
         (destination + fromHead).copyMemory(
-            from: tail + (offset + fromHead - headCount), byteCount: count - fromHead)
+            from: tail + (offset + fromHead - headCount),
+            byteCount: count - fromHead
+        )
     }
 }

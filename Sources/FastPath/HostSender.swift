@@ -17,7 +17,8 @@ struct HostSender {
     private static let burstSize = 64
     /// Bursts that a full ring holds.
     static let burstsPerRing = Int(HostIO.txRingCapacity) / burstSize + 1
-    /// How often a device that takes nothing is asked again, 20 us apart, before its frames are dropped.
+    /// How often a device that takes nothing is asked again, 20 us apart, before its frames are
+    /// dropped.
     private static let attempts = 8
 
     init(host: HostIO, batch: OpaquePointer) {
@@ -85,7 +86,8 @@ struct HostSender {
         while let part = segment, used < Int(PE_IO_SEGMENTS) {
             vector[used] = iovec(
                 iov_base: part.pointee.buf_addr + Int(part.pointee.data_off),
-                iov_len: Int(part.pointee.data_len))
+                iov_len: Int(part.pointee.data_len)
+            )
             used += 1
             segment = part.pointee.next
         }
@@ -98,7 +100,8 @@ struct HostSender {
     }
 
     private func linearise(
-        _ frame: UnsafeMutablePointer<pe_mbuf>, into copy: UnsafeMutablePointer<UInt8>
+        _ frame: UnsafeMutablePointer<pe_mbuf>,
+        into copy: UnsafeMutablePointer<UInt8>
     ) -> Int {
         var length = 0
         var segment: UnsafeMutablePointer<pe_mbuf>? = frame
@@ -106,22 +109,31 @@ struct HostSender {
             let count = Int(part.pointee.data_len)
             guard length + count <= Int(PE_IO_OVERFLOW) else { break }
             UnsafeMutableRawPointer(copy + length).copyMemory(
-                from: part.pointee.buf_addr + Int(part.pointee.data_off), byteCount: count)
+                from: part.pointee.buf_addr + Int(part.pointee.data_off),
+                byteCount: count
+            )
             length += count
             segment = part.pointee.next
         }
         return length
     }
 
-    /// Sends prepared frames; whatever does not go is counted. `first` is the first one's place in the burst.
-    private func transmit(_ port: UnsafeMutablePointer<KernelPortState>, _ first: Int, _ count: UInt32) {
+    /// Sends prepared frames; whatever does not go is counted.
+    ///
+    /// `first` is the first one's place in the burst.
+    private func transmit(
+        _ port: UnsafeMutablePointer<KernelPortState>,
+        _ first: Int,
+        _ count: UInt32
+    ) {
         let fd = port.pointee.fd
         guard fd >= 0 else { return port.count(.txDropDown, UInt64(count)) }
         var done: UInt32 = 0
         var position = first
         var attempts = 0
         while done < count {
-            let rc = port.pointee.isTAP
+            let rc =
+                port.pointee.isTAP
                 ? pe_tap_send(fd, batch, done) : pe_packet_send(fd, batch, done, count)
             if rc > 0 {
                 for _ in 0..<rc {

@@ -39,8 +39,12 @@ enum KernelPort {
             default:
                 return .failure(
                     PortError(
-                        .badDefinition, port: definition.name, "it is not a kernel port",
-                        remedy: "open it as an ethdev"))
+                        .badDefinition,
+                        port: definition.name,
+                        "it is not a kernel port",
+                        remedy: "open it as an ethdev"
+                    )
+                )
             }
         }.get()
     }
@@ -71,18 +75,27 @@ enum KernelPort {
 
 extension KernelPort {
     private static func openPacket(
-        _ device: String, _ definition: PortDefinition
+        _ device: String,
+        _ definition: PortDefinition
     ) throws(PortError) -> OpenedKernelPort {
         let index = pe_interface_index(device)
         guard index > 0 else {
             throw PortError(
-                .noSuchDevice, port: definition.name, "there is no device \(device)",
+                .noSuchDevice,
+                port: definition.name,
+                "there is no device \(device)",
                 remedy: "create it (ip link) in "
-                    + "\(definition.namespace ?? "the namespace pe-dp runs in") or correct `device`")
+                    + "\(definition.namespace ?? "the namespace pe-dp runs in") or correct `device`"
+            )
         }
         let fd = pe_packet_open()
         guard fd >= 0 else { throw failure("open a packet socket", fd, definition) }
-        var opened = OpenedKernelPort(fd: fd, interfaceIndex: index, mac: .zero, mtu: definition.mtu)
+        var opened = OpenedKernelPort(
+            fd: fd,
+            interfaceIndex: index,
+            mac: .zero,
+            mtu: definition.mtu
+        )
         do throws(PortError) {
             try check(pe_packet_set_vnet_header(fd), "ask for virtio headers", definition)
             try check(pe_packet_set_auxdata(fd), "ask for VLAN tags", definition)
@@ -91,8 +104,10 @@ extension KernelPort {
                 opened.warnings.append("the socket buffer stays at the system's size")
             }
             try check(
-                pe_packet_join(fd, index, definition.promiscuous ? 1 : 0), "receive all frames",
-                definition)
+                pe_packet_join(fd, index, definition.promiscuous ? 1 : 0),
+                "receive all frames",
+                definition
+            )
             prepareDevice(device, definition, &opened)
             if definition.shieldsKernel { shield(&opened) }
             try check(pe_packet_bind(fd, index), "bind to \(device)", definition)
@@ -106,14 +121,17 @@ extension KernelPort {
 
     /// Brings the device up and makes room for the port's MTU; a larger one stays.
     private static func prepareDevice(
-        _ device: String, _ definition: PortDefinition, _ opened: inout OpenedKernelPort
+        _ device: String,
+        _ definition: PortDefinition,
+        _ opened: inout OpenedKernelPort
     ) {
         let mtu = pe_interface_mtu(device)
         if mtu > 0, mtu < definition.mtu {
             let rc = pe_interface_set_mtu(device, Int32(definition.mtu))
             if rc < 0 {
                 opened.warnings.append(
-                    "\(device) keeps its MTU of \(mtu) instead of \(definition.mtu): \(errorText(-rc))")
+                    "\(device) keeps its MTU of \(mtu) instead of \(definition.mtu): \(errorText(-rc))"
+                )
                 opened.mtu = Int(mtu)
             }
         }
@@ -133,7 +151,8 @@ extension KernelPort {
             opened.shieldIsFilter = true
         } else {
             opened.warnings.append(
-                "the kernel's stack still sees this port's frames: \(errorText(-link)), \(errorText(-rc))")
+                "the kernel's stack still sees this port's frames: \(errorText(-link)), \(errorText(-rc))"
+            )
         }
     }
 }
@@ -142,7 +161,8 @@ extension KernelPort {
 
 extension KernelPort {
     private static func openTAP(
-        _ name: String, _ definition: PortDefinition
+        _ name: String,
+        _ definition: PortDefinition
     ) throws(PortError) -> OpenedKernelPort {
         let fd = pe_tap_open(name)
         guard fd >= 0 else { throw failure("create TAP \(name)", fd, definition) }
@@ -151,18 +171,29 @@ extension KernelPort {
             opened.interfaceIndex = pe_interface_index(name)
             try check(opened.interfaceIndex, "find TAP \(name)", definition)
             if let mac = definition.mac {
-                try check(pe_interface_set_mac(name, mac.bytes), "set the MAC of \(name)", definition)
+                try check(
+                    pe_interface_set_mac(name, mac.bytes),
+                    "set the MAC of \(name)",
+                    definition
+                )
             }
             try check(
-                pe_interface_set_mtu(name, Int32(clamping: definition.mtu)), "set the MTU of \(name)",
-                definition)
+                pe_interface_set_mtu(name, Int32(clamping: definition.mtu)),
+                "set the MTU of \(name)",
+                definition
+            )
             for prefix in definition.addresses {
                 let bytes = prefix.address.bytes
                 try check(
                     pe_interface_add_address(
-                        opened.interfaceIndex, bytes, UInt32(bytes.count),
-                        UInt8(clamping: prefix.length)),
-                    "give \(prefix) to \(name)", definition)
+                        opened.interfaceIndex,
+                        bytes,
+                        UInt32(bytes.count),
+                        UInt8(clamping: prefix.length)
+                    ),
+                    "give \(prefix) to \(name)",
+                    definition
+                )
             }
             try check(pe_interface_set_up(name), "bring \(name) up", definition)
             opened.mac = try mac(of: name, definition)
@@ -174,7 +205,8 @@ extension KernelPort {
     }
 
     private static func mac(
-        of device: String, _ definition: PortDefinition
+        of device: String,
+        _ definition: PortDefinition
     ) throws(PortError) -> MACAddress {
         var bytes = [UInt8](repeating: 0, count: 6)
         try check(pe_interface_mac(device, &bytes), "read the MAC of \(device)", definition)
@@ -182,27 +214,37 @@ extension KernelPort {
     }
 
     private static func check(
-        _ rc: Int32, _ step: String, _ definition: PortDefinition
+        _ rc: Int32,
+        _ step: String,
+        _ definition: PortDefinition
     ) throws(PortError) {
         if rc < 0 { throw failure(step, rc, definition) }
     }
 
     private static func failure(
-        _ step: String, _ rc: Int32, _ definition: PortDefinition
+        _ step: String,
+        _ rc: Int32,
+        _ definition: PortDefinition
     ) -> PortError {
         let (kind, remedy): (PortError.Kind, String) =
             switch -rc {
-            case EPERM, EACCES: (.notPrivileged, "run as root or give CAP_NET_ADMIN and CAP_NET_RAW")
+            case EPERM, EACCES:
+                (.notPrivileged, "run as root or give CAP_NET_ADMIN and CAP_NET_RAW")
             case EBUSY: (.inUse, "another process holds it: end it or choose another name")
             case EEXIST: (.inUse, "a device of that name exists: remove it or choose another name")
             case ENODEV, ENXIO: (.noSuchDevice, "create the device or correct its name")
             case ENOENT: (.noSuchDevice, "load the kernel's tun module (modprobe tun)")
             case ENAMETOOLONG, EINVAL: (.badDefinition, "device names have at most 15 characters")
-            case EMFILE, ENFILE: (.tooMany, "raise the limit of open files (ulimit -n, LimitNOFILE=)")
+            case EMFILE, ENFILE:
+                (.tooMany, "raise the limit of open files (ulimit -n, LimitNOFILE=)")
             default: (.refused, "look at the kernel's log")
             }
         return PortError(
-            kind, port: definition.name, "cannot \(step): \(errorText(-rc))", remedy: remedy)
+            kind,
+            port: definition.name,
+            "cannot \(step): \(errorText(-rc))",
+            remedy: remedy
+        )
     }
 }
 
@@ -214,21 +256,26 @@ private final class ThreadBody: @unchecked Sendable {
     init(_ run: @escaping () -> Void) { self.run = run }
 }
 
-/// Starts a thread of the process's own, outside any Swift executor; nil when there is none to be had.
+/// Starts a thread of the process's own, outside any Swift executor; nil when there is none to be
+/// had.
 func startThread(_ name: String, _ run: @escaping () -> Void) -> pthread_t? {
     let body = Unmanaged.passRetained(
         ThreadBody {
             pe_thread_name(name)
             run()
-        })
+        }
+    )
     var thread = pthread_t()
     let rc = pthread_create(
-        &thread, nil,
+        &thread,
+        nil,
         { argument in
             guard let argument else { return nil }
             Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue().run()
             return nil
-        }, body.toOpaque())
+        },
+        body.toOpaque()
+    )
     guard rc == 0 else {
         body.release()
         return nil
@@ -240,7 +287,9 @@ func startThread(_ name: String, _ run: @escaping () -> Void) -> pthread_t? {
 ///
 /// A thread never leaves a namespace: it ends with it.
 func onThread<R>(
-    in path: String?, port: String, _ body: @escaping () -> R
+    in path: String?,
+    port: String,
+    _ body: @escaping () -> R
 ) throws(PortError) -> R {
     guard let path else { return body() }
     nonisolated(unsafe) var result: R?
@@ -250,15 +299,22 @@ func onThread<R>(
         if code == 0 { result = body() }
     }
     guard let thread else {
-        throw PortError(.refused, port: port, "no thread for \(path)", remedy: "raise the limit of processes")
+        throw PortError(
+            .refused,
+            port: port,
+            "no thread for \(path)",
+            remedy: "raise the limit of processes"
+        )
     }
     pthread_join(thread, nil)
     guard let result else {
         let isPrivilege = code == -EPERM
         throw PortError(
-            isPrivilege ? .notPrivileged : .noSuchDevice, port: port,
+            isPrivilege ? .notPrivileged : .noSuchDevice,
+            port: port,
             "cannot enter namespace \(path): \(errorText(-code))",
-            remedy: isPrivilege ? "run as root or give CAP_SYS_ADMIN" : "create it (ip netns add)")
+            remedy: isPrivilege ? "run as root or give CAP_SYS_ADMIN" : "create it (ip netns add)"
+        )
     }
     return result
 }

@@ -66,19 +66,27 @@ enum InternetChecksum {
     }
     /// The pseudo-header's sum of the IP header at `ip` for a segment of `length` bytes.
     static func pseudoHeader(
-        ip: UnsafeRawPointer, isIPv6: Bool, protocolNumber: UInt8, length: Int
+        ip: UnsafeRawPointer,
+        isIPv6: Bool,
+        protocolNumber: UInt8,
+        length: Int
     ) -> UInt64 {
-        let tail = UInt64(UInt32(protocolNumber).bigEndian) + UInt64(UInt32(truncatingIfNeeded: length).bigEndian)
+        let tail =
+            UInt64(UInt32(protocolNumber).bigEndian)
+            + UInt64(UInt32(truncatingIfNeeded: length).bigEndian)
         return isIPv6 ? pe_sum16(ip + 8, 32, tail) : pe_sum16(ip + 12, 8, tail)
     }
 }
 
 /// Completes the checksum that a frame's virtio header left open.
 ///
-/// The field already holds the pseudo-header's sum (Documentation/networking/checksum-offloads.rst). SCTP is told
-/// by its field's offset, 8, which no protocol with an Internet checksum has; it wants CRC32C.
+/// The field already holds the pseudo-header's sum
+/// (Documentation/networking/checksum-offloads.rst). SCTP is told by its field's offset, 8, which
+/// no protocol with an Internet checksum has; it wants CRC32C.
 public func completeChecksum(
-    _ frame: UnsafeMutableRawBufferPointer, start: Int, offset: Int
+    _ frame: UnsafeMutableRawBufferPointer,
+    start: Int,
+    offset: Int
 ) throws(OffloadFault) {
     let isSCTP = offset == 8
     guard let base = frame.baseAddress, start >= 14, offset >= 0,
@@ -92,7 +100,9 @@ public func completeChecksum(
     }
     let sum = pe_sum16(base + start, frame.count - start, 0)
     (base + start + offset).storeBytes(
-        of: InternetChecksum.completeTransport(sum), as: UInt16.self)
+        of: InternetChecksum.completeTransport(sum),
+        as: UInt16.self
+    )
 }
 
 /// Puts a VLAN tag, which the kernel took off, behind the two MAC addresses.
@@ -100,7 +110,9 @@ public func completeChecksum(
 /// - Precondition: `frame` has 4 writable bytes in front of it.
 /// - Returns: where the frame begins now.
 func insertTag(
-    _ frame: UnsafeMutableRawPointer, protocolID: UInt16, control: UInt16
+    _ frame: UnsafeMutableRawPointer,
+    protocolID: UInt16,
+    control: UInt16
 ) -> UnsafeMutableRawPointer {
     let start = frame - 4
     start.copyMemory(from: frame, byteCount: 12)

@@ -32,14 +32,23 @@ public import CLinux
     public let word: UInt64
 
     @inlinable public init(word: UInt64) { self.word = word }
-    @inlinable public init(kind: Kind, features: Features, ethdev: UInt16, txQueueCount: UInt8, mtu: UInt16) {
-        word = UInt64(kind.rawValue) | UInt64(features.rawValue) << 8 | UInt64(ethdev) << 16
+    @inlinable public init(
+        kind: Kind,
+        features: Features,
+        ethdev: UInt16,
+        txQueueCount: UInt8,
+        mtu: UInt16
+    ) {
+        word =
+            UInt64(kind.rawValue) | UInt64(features.rawValue) << 8 | UInt64(ethdev) << 16
             | UInt64(txQueueCount) << 32 | UInt64(mtu) << 48
     }
     @inlinable public static var none: PortIO { PortIO(word: 0) }
     @inlinable public var isKernel: Bool { word & 0xff == 2 }
     @inlinable public var isEthdev: Bool { word & 0xff == 1 }
-    @inlinable public var features: Features { Features(rawValue: UInt8(truncatingIfNeeded: word &>> 8)) }
+    @inlinable public var features: Features {
+        Features(rawValue: UInt8(truncatingIfNeeded: word &>> 8))
+    }
     @inlinable public var supportsMultiSegment: Bool { features.contains(.multiSegment) }
     /// DPDK's port id.
     @inlinable public var ethdev: UInt16 { UInt16(truncatingIfNeeded: word &>> 16) }
@@ -80,10 +89,11 @@ public import CLinux
 
 /// One worker's way to all ports; raw memory owned by ``PortRegistry``, which outlives the workers.
 ///
-/// ``online()`` once; per loop ``pollList()`` first (it also tells the registry that frames of older ports are gone), then
-/// `exceptionRing`, `rxRing` and the polled queues; `pe_doorbell_ring(hostDoorbell)` after enqueueing on
-/// `txRing`. An idle worker calls `pe_worker_wait(doorbell, rxRing, exceptionRing, microseconds)`; a
-/// worker that stops calls ``offline()``.
+/// ``online()`` once; per loop ``pollList()`` first (it also tells the registry that frames of
+/// older ports are gone), then `exceptionRing`, `rxRing` and the polled queues;
+/// `pe_doorbell_ring(hostDoorbell)` after enqueueing on `txRing`. An idle worker calls
+/// `pe_worker_wait(doorbell, rxRing, exceptionRing, microseconds)`; a worker that stops calls
+/// ``offline()``.
 @frozen public struct WorkerIO: @unchecked Sendable {
     public let worker: UInt16
     /// Data frames of kernel ports; `mbuf.port` is the pe-dp port index.
@@ -127,12 +137,16 @@ public import CLinux
 @usableFromInline struct PollSlot {
     /// DPDK's port limit times the queues one worker may serve of each.
     @usableFromInline static var queueCapacity: Int { 64 }
-    /// Its lowest bit says which bank is valid. Written by the registry.
+    /// Its lowest bit says which bank is valid.
+    ///
+    /// Written by the registry.
     @usableFromInline var generation: UInt64 = 0
     @usableFromInline var count0: UInt32 = 0
     @usableFromInline var count1: UInt32 = 0
     @usableFromInline let banks: UnsafeMutablePointer<PolledQueue>
-    /// The generation that the worker saw last; `.max` while it is not running. On a line of its own.
+    /// The generation that the worker saw last; `.max` while it is not running.
+    ///
+    /// On a line of its own.
     var padding: (UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0)
     @usableFromInline var seen: UInt64 = .max
     init(banks: UnsafeMutablePointer<PolledQueue>) { self.banks = banks }

@@ -28,8 +28,9 @@ public struct PortDefinition: @unchecked Sendable {
     public var namespace: String?
     /// Addresses that a TAP gets.
     public var addresses: [IPPrefix] = []
-    /// Marks an exception TAP: the port whose host traffic it carries. Its frames reach that port's worker
-    /// through ``WorkerIO/exceptionRing``.
+    /// Marks an exception TAP: the port whose host traffic it carries.
+    ///
+    /// Its frames reach that port's worker through ``WorkerIO/exceptionRing``.
     public var exceptionOf: UInt16?
     /// Keep the kernel's own stack from handling what a packet socket reads.
     public var shieldsKernel = true
@@ -41,9 +42,11 @@ public struct PortDefinition: @unchecked Sendable {
         self.source = source
     }
 
-    /// The EAL device string of a driver that the configuration names, for port `index`; nil when the driver
-    /// is not an EAL device. `device` is the driver's own: a path for vhost_user, an interface for af_xdp,
-    /// arguments for memif, null and pcap, all of it for vdev.
+    /// The EAL device string of a driver that the configuration names, for port `index`; nil when
+    /// the driver is not an EAL device.
+    ///
+    /// `device` is the driver's own: a path for vhost_user, an interface for af_xdp, arguments for
+    /// memif, null and pcap, all of it for vdev.
     public static func deviceString(driver: String, device: String, index: UInt16) -> String? {
         let separated = device.isEmpty ? "" : ",\(device)"
         return switch driver {
@@ -53,7 +56,8 @@ public struct PortDefinition: @unchecked Sendable {
         case "vhost_user":
             "net_vhost_pe\(index)" + (device.contains("iface=") ? ",\(device)" : ",iface=\(device)")
         case "af_xdp":
-            "net_af_xdp_pe\(index)" + (device.contains("iface=") ? ",\(device)" : ",iface=\(device)")
+            "net_af_xdp_pe\(index)"
+                + (device.contains("iface=") ? ",\(device)" : ",iface=\(device)")
         case "vdev": device
         default: nil
         }
@@ -90,7 +94,8 @@ public enum PortEvent: Equatable, Sendable {
 
 /// What happened to a port's frames outside the workers.
 ///
-/// `rxFrames - rxLarge + rxSegments = rxDelivered +` all `rxDrop…` but ``rxDropKernel``.
+/// Of a kernel port, `rxFrames - rxLarge + rxSegments = rxDelivered +` all `rxDrop…` but
+/// ``rxDropKernel``.
 public enum PortCounter: Int, CaseIterable, Sendable {
     /// Frames read from the kernel, and their bytes.
     case rxFrames, rxBytes

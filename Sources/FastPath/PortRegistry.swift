@@ -4,23 +4,10 @@ import CDPDK
 import CLinux
 import Glibc
 import Synchronization
-public import Wire
 
-/// A port as it is now.
-public struct PortStatus: Sendable {
-    public var name: String
-    /// `af_packet`, `tap`, or the ethdev driver's name.
-    public var driver: String
-    public var isKernel: Bool
-    /// The device is there and its link is up.
-    public var isUp: Bool
-    public var mac: MACAddress
-    public var mtu: Int
-    public var worker: Int
-    public var counters: PortCounters
-}
-
-/// Ports by index, and what each worker needs of them. Any thread may call; one call at a time has effect.
+/// Ports by index, and what each worker needs of them.
+///
+/// Any thread may call; one call at a time has effect.
 public final class PortRegistry: @unchecked Sendable {
     final class Port {
         let index: UInt16
@@ -59,10 +46,13 @@ public final class PortRegistry: @unchecked Sendable {
     let state = Mutex(State())
     private var watcher: pthread_t?
 
-    /// - Parameter observer: told of ports that go, come back, or do without something; from any thread,
-    ///   while the registry is locked: it must not call back.
+    /// Starts with no port; `observer` is told of those that go, come back, or do without
+    /// something.
+    ///
+    /// It is called from any thread while the registry is locked, so it must not call back.
     public init(
-        environment: Environment, hostIO: HostIO,
+        environment: Environment,
+        hostIO: HostIO,
         observer: @escaping @Sendable (PortEvent) -> Void = { _ in }
     ) {
         self.environment = environment
@@ -75,7 +65,9 @@ public final class PortRegistry: @unchecked Sendable {
             let count = PollSlot.queueCapacity * 2
             let banks = UnsafeMutablePointer<PolledQueue>.allocate(capacity: count)
             banks.initialize(
-                repeating: PolledQueue(ethdev: 0, queue: 0, port: 0, features: []), count: count)
+                repeating: PolledQueue(ethdev: 0, queue: 0, port: 0, features: []),
+                count: count
+            )
             (slots + worker).initialize(to: PollSlot(banks: banks))
         }
         watcher = startThread("pe-ports") { self.watch() }
@@ -85,24 +77,38 @@ public final class PortRegistry: @unchecked Sendable {
     public func workerIO(_ worker: Int) -> WorkerIO {
         let rings = hostIO.rings[worker]
         return WorkerIO(
-            worker: UInt16(truncatingIfNeeded: worker), rxRing: rings.rx, exceptionRing: rings.exception,
-            txRing: rings.tx, doorbell: rings.doorbell, hostDoorbell: hostIO.doorbell,
-            portCapacity: UInt32(hostIO.portCapacity), ports: words, polled: slots + worker)
+            worker: UInt16(truncatingIfNeeded: worker),
+            rxRing: rings.rx,
+            exceptionRing: rings.exception,
+            txRing: rings.tx,
+            doorbell: rings.doorbell,
+            hostDoorbell: hostIO.doorbell,
+            portCapacity: UInt32(hostIO.portCapacity),
+            ports: words,
+            polled: slots + worker
+        )
     }
 
     /// Opens a port and lets the workers use it; others are not disturbed.
     @discardableResult
-    public func add(_ definition: PortDefinition, at index: UInt16) throws(PortError) -> PortStatus {
+    public func add(_ definition: PortDefinition, at index: UInt16) throws(PortError) -> PortStatus
+    {
         try state.withLock { state throws(PortError) in
             guard Int(index) < hostIO.portCapacity else {
                 throw PortError(
-                    .tooMany, port: definition.name, "there is room for \(hostIO.portCapacity) ports",
-                    remedy: "raise dataplane.limits.ports")
+                    .tooMany,
+                    port: definition.name,
+                    "there is room for \(hostIO.portCapacity) ports",
+                    remedy: "raise dataplane.limits.ports"
+                )
             }
             guard state.ports[index] == nil else {
                 throw PortError(
-                    .inUse, port: definition.name, "index \(index) is another port's",
-                    remedy: "remove that port first")
+                    .inUse,
+                    port: definition.name,
+                    "index \(index) is another port's",
+                    remedy: "remove that port first"
+                )
             }
             let port = Port(index: index, definition: definition)
             port.baseline = rawCounters(port)
@@ -113,13 +119,18 @@ public final class PortRegistry: @unchecked Sendable {
         }
     }
 
-    /// Takes a port from the workers and closes it. Frames on their way through it are finished first.
+    /// Takes a port from the workers and closes it.
+    ///
+    /// Frames on their way through it are finished first.
     public func remove(_ index: UInt16) throws(PortError) {
         try state.withLock { state throws(PortError) in
             guard let port = state.ports.removeValue(forKey: index) else {
                 throw PortError(
-                    .badDefinition, port: String(index), "there is no port of this index",
-                    remedy: "choose one of `pe-dp show ports`")
+                    .badDefinition,
+                    port: String(index),
+                    "there is no port of this index",
+                    remedy: "choose one of `pe-dp show ports`"
+                )
             }
             pe_store64(words + Int(index), 0)
             try publish(state, for: port.definition.name)
@@ -142,7 +153,8 @@ public final class PortRegistry: @unchecked Sendable {
         state.withLock { state in state.ports.mapValues(status(of:)) }
     }
 
-    /// Removes all ports and ends the registry's thread; the workers must have stopped or be running still.
+    /// Removes all ports and ends the registry's thread; the workers must have stopped or be
+    /// running still.
     public func close() {
         for index in state.withLock({ $0.ports.keys.sorted() }) { try? remove(index) }
         state.withLock { $0.isStopping = true }
@@ -165,18 +177,25 @@ extension PortRegistry {
         port.device = device
         for warning in device.warnings { observer(.warning(port.index, warning)) }
         let word = PortIO(
-            kind: .ethdev, features: device.features, ethdev: device.id,
-            txQueueCount: UInt8(clamping: device.txQueueCount), mtu: device.mtu)
+            kind: .ethdev,
+            features: device.features,
+            ethdev: device.id,
+            txQueueCount: UInt8(clamping: device.txQueueCount),
+            mtu: device.mtu
+        )
         pe_store64(words + Int(port.index), word.word)
     }
 
     private func openKernel(_ port: Port) throws(PortError) {
         let definition = port.definition
-        guard definition.mtu <= environment.options.dataRoom - EnvironmentOptions.headroom - 22 else {
+        guard definition.mtu <= environment.options.dataRoom - EnvironmentOptions.headroom - 22
+        else {
             throw PortError(
-                .badDefinition, port: definition.name,
+                .badDefinition,
+                port: definition.name,
                 "frames of MTU \(definition.mtu) do not fit the buffers",
-                remedy: "restart pe-dp: buffers are sized for the ports configured at start")
+                remedy: "restart pe-dp: buffers are sized for the ports configured at start"
+            )
         }
         do throws(PortError) {
             try attachKernel(port)
@@ -186,8 +205,12 @@ extension PortRegistry {
             pe_event_signal(hostIO.lostEvent)
         }
         let word = PortIO(
-            kind: .kernel, features: .multiSegment, ethdev: 0, txQueueCount: 0,
-            mtu: UInt16(clamping: port.kernel?.mtu ?? definition.mtu))
+            kind: .kernel,
+            features: .multiSegment,
+            ethdev: 0,
+            txQueueCount: 0,
+            mtu: UInt16(clamping: port.kernel?.mtu ?? definition.mtu)
+        )
         pe_store64(words + Int(port.index), word.word)
     }
 
@@ -205,8 +228,12 @@ extension PortRegistry {
         let isTAP = if case .tap = port.definition.source { true } else { false }
         hostIO.perform([
             .attach(
-                index: port.index, fd: fd, worker: UInt16(truncatingIfNeeded: worker(of: port)),
-                isTAP: isTAP, isException: port.definition.exceptionOf != nil)
+                index: port.index,
+                fd: fd,
+                worker: UInt16(truncatingIfNeeded: worker(of: port)),
+                isTAP: isTAP,
+                isException: port.definition.exceptionOf != nil
+            )
         ])
     }
 
@@ -223,8 +250,8 @@ extension PortRegistry {
 // MARK: - Workers
 
 extension PortRegistry {
-    /// Fills every worker's other bank with the queues of all ethdevs, makes it the valid one, and waits
-    /// until every running worker has seen it: then none uses what was valid before.
+    /// Fills every worker's other bank with the queues of all ethdevs, makes it the valid one, and
+    /// waits until every running worker has seen it: then none uses what was valid before.
     private func publish(_ state: borrowing State, for name: String) throws(PortError) {
         let ports = state.ports.values.sorted { $0.index < $1.index }
         for worker in 0..<environment.workerCount {
@@ -236,9 +263,14 @@ extension PortRegistry {
                 guard let device = port.device else { continue }
                 for queue in 0..<device.rxQueueCount
                 where (Int(port.index) + Int(queue)) % environment.workerCount == worker
-                    && count < PollSlot.queueCapacity {
+                    && count < PollSlot.queueCapacity
+                {
                     bank[count] = PolledQueue(
-                        ethdev: device.id, queue: queue, port: port.index, features: device.features)
+                        ethdev: device.id,
+                        queue: queue,
+                        port: port.index,
+                        features: device.features
+                    )
                     count += 1
                 }
             }
@@ -262,8 +294,11 @@ extension PortRegistry {
                 if seen == .max || seen == slot.pointee.generation { break }
                 guard waited < 20_000 else {
                     throw PortError(
-                        .workerStuck, port: name, "worker \(worker) has not polled for 2 seconds",
-                        remedy: "restart pe-dp and report its log")
+                        .workerStuck,
+                        port: name,
+                        "worker \(worker) has not polled for 2 seconds",
+                        remedy: "restart pe-dp and report its log"
+                    )
                 }
                 pe_doorbell_ring(hostIO.rings[worker].doorbell)
                 usleep(100)
@@ -285,70 +320,5 @@ extension PortRegistry {
                 usleep(100)
             }
         }
-    }
-}
-
-// MARK: - Reading
-
-extension PortRegistry {
-    private func status(of port: Port) -> PortStatus {
-        PortStatus(
-            name: port.definition.name, driver: driver(of: port), isKernel: port.isKernel, isUp: isUp(port),
-            mac: port.device?.mac ?? port.definition.mac ?? port.kernel?.mac ?? .zero,
-            mtu: port.device.map { Int($0.mtu) } ?? port.kernel?.mtu ?? port.definition.mtu,
-            worker: worker(of: port), counters: counters(of: port))
-    }
-
-    private func driver(of port: Port) -> String {
-        switch port.definition.source {
-        case .packetSocket: "af_packet"
-        case .tap: "tap"
-        default: port.device?.driver ?? ""
-        }
-    }
-
-    func isUp(_ port: Port) -> Bool {
-        if let device = port.device { return pe_eth_link_up(device.id) == 1 }
-        guard let kernel = port.kernel else { return false }
-        guard case .packetSocket(let name) = port.definition.source else { return true }
-        return pe_interface_state(kernel.fd, name) == 3
-    }
-
-    private func counters(of port: Port) -> PortCounters {
-        var result = rawCounters(port)
-        for position in result.values.indices {
-            result.values[position] &-= port.baseline.values[position]
-        }
-        if let device = port.device { addDevice(device.id, &result) }
-        if let fd = port.kernel?.fd, case .packetSocket = port.definition.source {
-            var dropped: UInt32 = 0
-            if pe_packet_dropped(fd, &dropped) == 0 { port.kernelDrops += UInt64(dropped) }
-        }
-        result[.rxDropKernel] += port.kernelDrops
-        result[.lost] += port.losses
-        return result
-    }
-
-    private func rawCounters(_ port: Port) -> PortCounters {
-        var result = PortCounters()
-        let counters = hostIO.ports[Int(port.index)].counters
-        for position in result.values.indices {
-            result.values[position] = pe_load64_relaxed(counters + position)
-        }
-        return result
-    }
-
-    private func addDevice(_ id: UInt16, _ result: inout PortCounters) {
-        var read = pe_eth_counters()
-        guard pe_eth_get_counters(id, &read) == 0 else { return }
-        result[.rxFrames] = read.rx_packets
-        result[.rxDelivered] = read.rx_packets
-        result[.rxBytes] = read.rx_bytes
-        result[.rxDropNoBuffer] = read.rx_no_buffer
-        result[.rxDropKernel] = read.rx_missed
-        result[.rxDropBadHeader] = read.rx_errors
-        result[.txFrames] = read.tx_packets
-        result[.txBytes] = read.tx_bytes
-        result[.txDropError] = read.tx_errors
     }
 }

@@ -32,7 +32,8 @@ extension PortRegistry {
     /// The host-I/O thread gave the port up: its device is gone, or only went down.
     private func examine(_ port: Port) {
         guard let kernel = port.kernel else { return }
-        if KernelPort.interfaceIndex(port.definition) == kernel.interfaceIndex, isPacketSocket(port) {
+        if KernelPort.interfaceIndex(port.definition) == kernel.interfaceIndex, isPacketSocket(port)
+        {
             // A packet socket starts again by itself when its device is set up.
             attach(port, kernel.fd)
             return
@@ -61,7 +62,8 @@ extension PortRegistry {
         }
     }
 
-    /// Shows the link of a port on its exception TAP, so that routing daemons notice within a second.
+    /// Shows the link of a port on its exception TAP, so that routing daemons notice within a
+    /// second.
     private func passOnLink(_ tap: Port, _ state: borrowing State) {
         guard let index = tap.definition.exceptionOf, let parent = state.ports[index],
             let fd = tap.kernel?.fd

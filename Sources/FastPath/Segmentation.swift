@@ -2,10 +2,13 @@
 
 import CLinux
 
-/// How to cut a frame: found once from its headers, then used for every segment. Pure.
+/// How to cut a frame: found once from its headers, then used for every segment.
 ///
-/// The kernel hands over frames of up to 64 KB whose length, identification, sequence and checksum fields
-/// are those of the whole. A VXLAN frame of the kernel arrives so, too, with the segments inside the tunnel.
+/// Pure.
+///
+/// The kernel hands over frames of up to 64 KB whose length, identification, sequence and checksum
+/// fields are those of the whole. A VXLAN frame of the kernel arrives so, too, with the segments
+/// inside the tunnel.
 public struct SegmentPlan {
     /// A header whose fields differ from segment to segment, in the order of the frame.
     enum Layer: Equatable, Sendable {
@@ -29,9 +32,12 @@ public struct SegmentPlan {
 
     /// Reads the headers of a frame of `byteCount` bytes; `headers` is its beginning.
     ///
-    /// - Throws: ``OffloadFault`` when the headers do not lead to the transport that `request` names.
+    /// - Throws: ``OffloadFault`` when the headers do not lead to the transport that `request`
+    ///   names.
     public init(
-        headers: UnsafeRawBufferPointer, byteCount: Int, request: OffloadRequest
+        headers: UnsafeRawBufferPointer,
+        byteCount: Int,
+        request: OffloadRequest
     ) throws(OffloadFault) {
         guard request.segmentation != .none, request.segmentSize > 0 else { throw .badHeader }
         isTCP = request.segmentation != .udp
@@ -54,7 +60,8 @@ public struct SegmentPlan {
 
     /// Adjusts a segment that consists of the frame's headers and its own payload.
     ///
-    /// - Precondition: `segment` holds ``headerByteCount`` bytes and the payload of `payloadRange(index)`.
+    /// - Precondition: `segment` holds ``headerByteCount`` bytes and the payload of
+    ///   `payloadRange(index)`.
     public func finish(_ segment: UnsafeMutableRawBufferPointer, index: Int) {
         guard let base = segment.baseAddress else { return }
         finishTransport(base, byteCount: segment.count, index: index)
@@ -82,7 +89,9 @@ public struct SegmentPlan {
     private func finishTransport(_ base: UnsafeMutableRawPointer, byteCount: Int, index: Int) {
         let header = base + transport
         if isTCP {
-            let sequence = UInt32(bigEndian: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+            let sequence = UInt32(
+                bigEndian: header.loadUnaligned(fromByteOffset: 4, as: UInt32.self)
+            )
             let own = sequence &+ UInt32(truncatingIfNeeded: index &* segmentSize)
             header.storeBytes(of: own.bigEndian, toByteOffset: 4, as: UInt32.self)
             // FIN and PSH end the data, CWR speaks once (RFC 3168 section 6.1.2).
@@ -97,9 +106,15 @@ public struct SegmentPlan {
         }
     }
 
-    /// Computes the checksum of the header at `at` and all behind it, with the IP header of `layer`.
+    /// Computes the checksum of the header at `at` and all behind it, with the IP header of
+    /// `layer`.
     private func storeChecksum(
-        _ base: UnsafeMutableRawPointer, layer: Int, at: Int, field: Int, _ number: UInt8, _ end: Int
+        _ base: UnsafeMutableRawPointer,
+        layer: Int,
+        at: Int,
+        field: Int,
+        _ number: UInt8,
+        _ end: Int
     ) {
         let (ip, isIPv6): (Int, Bool) =
             switch layers[layer] {
@@ -109,10 +124,17 @@ public struct SegmentPlan {
             }
         (base + at).storeBytes(of: 0, toByteOffset: field, as: UInt16.self)
         let pseudo = InternetChecksum.pseudoHeader(
-            ip: base + ip, isIPv6: isIPv6, protocolNumber: number, length: end - at)
+            ip: base + ip,
+            isIPv6: isIPv6,
+            protocolNumber: number,
+            length: end - at
+        )
         let sum = pe_sum16(base + at, end - at, pseudo)
         (base + at).storeBytes(
-            of: InternetChecksum.completeTransport(sum), toByteOffset: field, as: UInt16.self)
+            of: InternetChecksum.completeTransport(sum),
+            toByteOffset: field,
+            as: UInt16.self
+        )
     }
 }
 
@@ -126,7 +148,9 @@ extension SegmentPlan {
     }
 
     private mutating func walkEthernet(
-        _ frame: HeaderBytes, from start: Int, _ request: OffloadRequest
+        _ frame: HeaderBytes,
+        from start: Int,
+        _ request: OffloadRequest
     ) throws(OffloadFault) {
         var at = start + 12
         var type = try frame.word(at)
@@ -141,7 +165,10 @@ extension SegmentPlan {
     }
 
     private mutating func walkNetwork(
-        _ frame: HeaderBytes, type: UInt16, at: Int, _ request: OffloadRequest
+        _ frame: HeaderBytes,
+        type: UInt16,
+        at: Int,
+        _ request: OffloadRequest
     ) throws(OffloadFault) {
         switch type {
         case 0x0800:
@@ -151,7 +178,12 @@ extension SegmentPlan {
             guard try frame.word(at + 6) & 0x3fff == 0 else { throw .badHeader }
             try append(.ipv4(at: at))
             try walkTransport(
-                frame, number: try frame.byte(at + 9), at: at + length, isIPv6: false, request)
+                frame,
+                number: try frame.byte(at + 9),
+                at: at + length,
+                isIPv6: false,
+                request
+            )
         case 0x86dd:
             guard try frame.byte(at) >> 4 == 6 else { throw .badHeader }
             try append(.ipv6(at: at))
@@ -171,7 +203,11 @@ extension SegmentPlan {
 
     /// The transport is where the checksum starts; what lies before it is a tunnel.
     private mutating func walkTransport(
-        _ frame: HeaderBytes, number: UInt8, at: Int, isIPv6: Bool, _ request: OffloadRequest
+        _ frame: HeaderBytes,
+        number: UInt8,
+        at: Int,
+        isIPv6: Bool,
+        _ request: OffloadRequest
     ) throws(OffloadFault) {
         let isWanted = number == (isTCP ? 6 : 17)
         if isWanted, at == request.checksum?.start ?? at {
@@ -196,7 +232,9 @@ extension SegmentPlan {
 
     /// VXLAN on any port (RFC 7348), Geneve on its own (RFC 8926).
     private mutating func walkUDPTunnel(
-        _ frame: HeaderBytes, at: Int, _ request: OffloadRequest
+        _ frame: HeaderBytes,
+        at: Int,
+        _ request: OffloadRequest
     ) throws(OffloadFault) {
         try append(.udpTunnel(at: at, hasChecksum: try frame.word(at + 6) != 0))
         guard try frame.word(at + 2) == 6081 else {
@@ -210,7 +248,9 @@ extension SegmentPlan {
 
     /// GRE (RFC 2784, 2890) without checksum and sequence number, which would change per segment.
     private mutating func walkGRE(
-        _ frame: HeaderBytes, at: Int, _ request: OffloadRequest
+        _ frame: HeaderBytes,
+        at: Int,
+        _ request: OffloadRequest
     ) throws(OffloadFault) {
         let flags = try frame.word(at)
         guard flags & ~0x2000 == 0 else { throw .unsupported }

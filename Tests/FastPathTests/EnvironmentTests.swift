@@ -1,4 +1,5 @@
-// DPDK's environment starts where there is little, refuses with a reason, and leaves the caller alone.
+// DPDK's environment starts where there is little, refuses with a reason, and leaves the caller
+// alone.
 
 import CDPDK
 import CLinux
@@ -109,7 +110,10 @@ struct EnvironmentProcessTests {
             let registry = PortRegistry(environment: environment, hostIO: hostIO)
             try registry.add(PortDefinition(name: "n", source: .device("net_null0")), at: 0)
             let error = #expect(throws: PortError.self) {
-                try registry.add(PortDefinition(name: "lo", source: .packetSocket(device: "lo")), at: 1)
+                try registry.add(
+                    PortDefinition(name: "lo", source: .packetSocket(device: "lo")),
+                    at: 1
+                )
             }
             guard error?.kind == .notPrivileged else { exit(4) }
             exit(registry.status(0)?.isUp == true ? 0 : 5)

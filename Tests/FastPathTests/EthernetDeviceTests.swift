@@ -1,4 +1,5 @@
-// Ethdev ports in memory: probing, configuring, moving frames, coming and going under a running worker.
+// Ethdev ports in memory: probing, configuring, moving frames, coming and going under a running
+// worker.
 
 import CDPDK
 import CLinux
@@ -15,7 +16,8 @@ struct PortBench {
     let registry: PortRegistry
     var io: WorkerIO { registry.workerIO(0) }
 
-    init(capacity: Int = 2048, observer: @escaping @Sendable (PortEvent) -> Void = { _ in }) throws {
+    init(capacity: Int = 2048, observer: @escaping @Sendable (PortEvent) -> Void = { _ in }) throws
+    {
         hostIO = try HostIO(environment: environment, portCapacity: capacity)
         registry = PortRegistry(environment: environment, hostIO: hostIO, observer: observer)
     }
@@ -37,9 +39,16 @@ extension KernelAndDevicePorts {
             ]
             for (index, (driver, device)) in sources.enumerated() {
                 let text = try #require(
-                    PortDefinition.deviceString(driver: driver, device: device, index: UInt16(index)))
+                    PortDefinition.deviceString(
+                        driver: driver,
+                        device: device,
+                        index: UInt16(index)
+                    )
+                )
                 let status = try bench.registry.add(
-                    PortDefinition(name: "p\(index)", source: .device(text)), at: UInt16(index))
+                    PortDefinition(name: "p\(index)", source: .device(text)),
+                    at: UInt16(index)
+                )
                 #expect(status.driver == "net_null")
                 #expect(bench.io.port(UInt16(index)).isEthdev)
                 #expect(bench.io.port(UInt16(index)).mtu == 1500)
@@ -55,7 +64,9 @@ extension KernelAndDevicePorts {
             let capture = "/tmp/pe-dp-test-\(getpid())-tx.pcap"
             defer { unlink(capture) }
             let definition = PortDefinition(
-                name: "cap", source: .device("net_pcap_pe5,tx_pcap=\(capture)"))
+                name: "cap",
+                source: .device("net_pcap_pe5,tx_pcap=\(capture)")
+            )
             try bench.registry.add(definition, at: 5)
             let port = bench.io.port(5)
             var frame = try #require(pe_mbuf_alloc(bench.environment.packets))
@@ -81,8 +92,14 @@ extension KernelAndDevicePorts {
             defer { bench.close() }
             let (a, b) = try (ring("a"), ring("b"))
             defer { pe_ring_free(a); pe_ring_free(b) }
-            try bench.registry.add(PortDefinition(name: "ra\(getpid())", source: .rings(receive: a, transmit: b)), at: 1)
-            try bench.registry.add(PortDefinition(name: "rb\(getpid())", source: .rings(receive: b, transmit: a)), at: 2)
+            try bench.registry.add(
+                PortDefinition(name: "ra\(getpid())", source: .rings(receive: a, transmit: b)),
+                at: 1
+            )
+            try bench.registry.add(
+                PortDefinition(name: "rb\(getpid())", source: .rings(receive: b, transmit: a)),
+                at: 2
+            )
             let (first, second) = (bench.io.port(1), bench.io.port(2))
             var frames: [UnsafeMutablePointer<pe_mbuf>] = []
             for value in 0..<20 {
@@ -93,7 +110,10 @@ extension KernelAndDevicePorts {
             #expect(pe_eth_tx_burst(first.ethdev, first.txQueue(worker: 0), &frames, 20) == 20)
             var received = frames
             #expect(pe_eth_rx_burst(second.ethdev, 0, &received, 20) == 20)
-            #expect(received.map { $0.pointee.buf_addr[Int($0.pointee.data_off)] } == (0..<20).map { UInt8($0) })
+            #expect(
+                received.map { $0.pointee.buf_addr[Int($0.pointee.data_off)] }
+                    == (0..<20).map { UInt8($0) }
+            )
             pe_mbuf_free_bulk(&received, 20)
         }
 
@@ -105,10 +125,15 @@ extension KernelAndDevicePorts {
                 worker.stop()
                 bench.close()
             }
-            try bench.registry.add(PortDefinition(name: "stay", source: .device("net_null_stay,size=64")), at: 0)
+            try bench.registry.add(
+                PortDefinition(name: "stay", source: .device("net_null_stay,size=64")),
+                at: 0
+            )
             for round in 0..<10 {
                 try bench.registry.add(
-                    PortDefinition(name: "come", source: .device("net_null_come,size=64")), at: 1)
+                    PortDefinition(name: "come", source: .device("net_null_come,size=64")),
+                    at: 1
+                )
                 let before = worker.receivedCount
                 #expect(eventually { worker.receivedCount > before }, "round \(round)")
                 try bench.registry.remove(1)
@@ -125,7 +150,10 @@ extension KernelAndDevicePorts {
             let error = #expect(throws: PortError.self) {
                 while index <= 64 {
                     let text = "net_null_many\(index)"
-                    try bench.registry.add(PortDefinition(name: "n\(index)", source: .device(text)), at: index)
+                    try bench.registry.add(
+                        PortDefinition(name: "n\(index)", source: .device(text)),
+                        at: index
+                    )
                     index += 1
                 }
             }
@@ -141,13 +169,21 @@ extension KernelAndDevicePorts {
             let null = PortDefinition(name: "n", source: .device("net_null_twice"))
             try bench.registry.add(null, at: 3)
             for (definition, index, kind) in [
-                (PortDefinition(name: "x", source: .device("net_nosuch0")), 1, PortError.Kind.noSuchDevice),
+                (
+                    PortDefinition(name: "x", source: .device("net_nosuch0")), 1,
+                    PortError.Kind.noSuchDevice
+                ),
                 (null, 3, .inUse), (null, 4, .inUse), (null, 16, .tooMany),
-                (PortDefinition(name: "x", source: .device("net_memif_bad,role=banana")), 1, .refused),
+                (
+                    PortDefinition(name: "x", source: .device("net_memif_bad,role=banana")), 1,
+                    .refused
+                ),
                 (PortDefinition(name: "x", source: .pci("0000:ff:1f.7")), 1, .noSuchDevice),
                 (with(null) { $0.mtu = 15_000 }, 1, .badDefinition),
             ] as [(PortDefinition, UInt16, PortError.Kind)] {
-                let error = #expect(throws: PortError.self) { try bench.registry.add(definition, at: index) }
+                let error = #expect(throws: PortError.self) {
+                    try bench.registry.add(definition, at: index)
+                }
                 #expect(error?.port == definition.name)
                 #expect(error?.kind == kind, "\(error.map(String.init(describing:)) ?? "")")
             }
@@ -161,11 +197,17 @@ extension KernelAndDevicePorts {
             defer { bench.close() }
             let socket = "/tmp/pe-dp-test-\(getpid()).sock"
             var definition = PortDefinition(
-                name: "m", source: .device("net_memif_pe7,role=server,socket=\(socket),socket-abstract=no"))
+                name: "m",
+                source: .device("net_memif_pe7,role=server,socket=\(socket),socket-abstract=no")
+            )
             definition.mtu = 1600
             try bench.registry.add(definition, at: 7)
             #expect(bench.io.port(7).mtu == 1600)
-            #expect(events.all.contains { if case .warning(7, let text) = $0 { text.contains("MTU") } else { false } })
+            #expect(
+                events.all.contains {
+                    if case .warning(7, let text) = $0 { text.contains("MTU") } else { false }
+                }
+            )
         }
     }
 }

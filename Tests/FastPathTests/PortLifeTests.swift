@@ -16,15 +16,20 @@ extension KernelAndDevicePorts {
             let namespaces = Namespaces("pe-ports-600")
             let space = try namespaces.make("m")
             let pairs = 150
-            try Namespaces.ip(space, (0..<pairs).map { "link add x\($0) type veth peer name y\($0)" })
+            try Namespaces.ip(
+                space,
+                (0..<pairs).map { "link add x\($0) type veth peer name y\($0)" }
+            )
             let bench = try PortBench()
             let worker = TestForwarder(bench.io)
             let free = pe_pool_available(bench.environment.packets)
             for number in 0..<600 {
                 let source: PortDefinition.Source =
-                    number < pairs ? .packetSocket(device: "x\(number)")
-                    : number < 2 * pairs ? .packetSocket(device: "y\(number - pairs)")
-                    : .tap(name: "t\(number)")
+                    number < pairs
+                    ? .packetSocket(device: "x\(number)")
+                    : number < 2 * pairs
+                        ? .packetSocket(device: "y\(number - pairs)")
+                        : .tap(name: "t\(number)")
                 var definition = PortDefinition(name: "p\(number)", source: source)
                 definition.namespace = Namespaces.path(space)
                 definition.shieldsKernel = number % 10 == 0
@@ -39,13 +44,15 @@ extension KernelAndDevicePorts {
                 #expect(pe_ring_enqueue_burst(bench.io.txRing, &frame, 1) == 1)
                 pe_doorbell_ring(bench.io.hostDoorbell)
             }
-            #expect(eventually(10) {
-                let all = bench.registry.allStatus()
-                return (0..<pairs).allSatisfy {
-                    (all[UInt16($0)]?.counters[.txFrames] ?? 0) > 0
-                        && (all[UInt16($0 + pairs)]?.counters[.rxDelivered] ?? 0) > 0
+            #expect(
+                eventually(10) {
+                    let all = bench.registry.allStatus()
+                    return (0..<pairs).allSatisfy {
+                        (all[UInt16($0)]?.counters[.txFrames] ?? 0) > 0
+                            && (all[UInt16($0 + pairs)]?.counters[.rxDelivered] ?? 0) > 0
+                    }
                 }
-            })
+            )
             for number in 0..<600 { try bench.registry.remove(UInt16(number)) }
             #expect(bench.registry.allStatus().isEmpty)
             worker.stop()
@@ -66,18 +73,33 @@ extension KernelAndDevicePorts {
             try bench.registry.add(hosts.definition(1), at: 1)
             try bench.registry.add(hosts.definition(2), at: 2)
             func ping() -> Bool {
-                (try? run("ip", "netns", "exec", hosts.a, "ping", "-c", "1", "-W", "1", "10.7.0.2")) != nil
+                (try? run("ip", "netns", "exec", hosts.a, "ping", "-c", "1", "-W", "1", "10.7.0.2"))
+                    != nil
             }
             #expect(ping())
-            let address = try run("ip", "netns", "exec", hosts.b, "cat", "/sys/class/net/eth0/address")
-                .filter { !$0.isWhitespace }
+            let address = try run(
+                "ip",
+                "netns",
+                "exec",
+                hosts.b,
+                "cat",
+                "/sys/class/net/eth0/address"
+            )
+            .filter { !$0.isWhitespace }
             try Namespaces.ip(hosts.middle, ["link del m2"])
-            #expect(eventually { events.all.contains { if case .down(2, _) = $0 { true } else { false } } })
+            #expect(
+                eventually {
+                    events.all.contains { if case .down(2, _) = $0 { true } else { false } }
+                }
+            )
             #expect(bench.registry.status(2)?.isUp == false)
             #expect(!ping())
             #expect(bench.registry.status(1)?.isUp == true)
             // The same address: the neighbour's cache would keep an old one for a minute.
-            try Namespaces.ip(hosts.middle, ["link add m2 type veth peer name eth0 address \(address) netns \(hosts.b)"])
+            try Namespaces.ip(
+                hosts.middle,
+                ["link add m2 type veth peer name eth0 address \(address) netns \(hosts.b)"]
+            )
             try Namespaces.ip(hosts.b, ["link set eth0 up", "addr add 10.7.0.2/24 dev eth0"])
             #expect(eventually { events.all.contains(.up(2)) })
             #expect(eventually(10, ping))
@@ -101,9 +123,22 @@ extension KernelAndDevicePorts {
                 try Namespaces.ip(hosts.middle, ["link set m1 down"])
                 usleep(300_000)
                 try Namespaces.ip(hosts.middle, ["link set m1 up"])
-                #expect(eventually(10) {
-                    (try? run("ip", "netns", "exec", hosts.a, "ping", "-c", "1", "-W", "1", "10.7.0.2")) != nil
-                })
+                #expect(
+                    eventually(10) {
+                        (try? run(
+                            "ip",
+                            "netns",
+                            "exec",
+                            hosts.a,
+                            "ping",
+                            "-c",
+                            "1",
+                            "-W",
+                            "1",
+                            "10.7.0.2"
+                        )) != nil
+                    }
+                )
             }
             #expect(bench.registry.status(1)?.counters[.lost] == 0)
         }
@@ -119,7 +154,11 @@ extension KernelAndDevicePorts {
             definition.namespace = Namespaces.path(space)
             try bench.registry.add(definition, at: 1)
             try namespaces.delete(space)
-            #expect(eventually { events.all.contains { if case .down(1, _) = $0 { true } else { false } } })
+            #expect(
+                eventually {
+                    events.all.contains { if case .down(1, _) = $0 { true } else { false } }
+                }
+            )
             try namespaces.make("t")
             #expect(eventually { events.all.contains(.up(1)) })
             #expect(try run("ip", "-n", space, "link", "show", "tap0").contains("UP"))
@@ -136,7 +175,8 @@ extension KernelAndDevicePorts {
             definition.exceptionOf = 1
             try bench.registry.add(definition, at: 2)
             func hasCarrier() -> Bool {
-                (try? run("ip", "-n", hosts.b, "link", "show", "tap0"))?.contains("LOWER_UP") == true
+                (try? run("ip", "-n", hosts.b, "link", "show", "tap0"))?.contains("LOWER_UP")
+                    == true
             }
             #expect(hasCarrier())
             try Namespaces.ip(hosts.a, ["link set eth0 down"])
@@ -153,12 +193,17 @@ extension KernelAndDevicePorts {
             defer { bench.close() }
             var definition = PortDefinition(name: "late", source: .packetSocket(device: "late0"))
             definition.namespace = Namespaces.path(space)
-            let error = #expect(throws: PortError.self) { try bench.registry.add(definition, at: 1) }
+            let error = #expect(throws: PortError.self) {
+                try bench.registry.add(definition, at: 1)
+            }
             #expect(error?.kind == .noSuchDevice)
             definition.mustExist = false
             try bench.registry.add(definition, at: 1)
             #expect(bench.registry.status(1)?.isUp == false)
-            try Namespaces.ip(space, ["link add late0 type veth peer name late1", "link set late1 up"])
+            try Namespaces.ip(
+                space,
+                ["link add late0 type veth peer name late1", "link set late1 up"]
+            )
             #expect(eventually { bench.registry.status(1)?.isUp == true })
         }
 
@@ -171,7 +216,10 @@ extension KernelAndDevicePorts {
             let host = try #require(RawHost(hosts.a, "eth0"))
             defer { host.close() }
             for number in 0..<6000 {
-                host.send([2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 0x88, 0xb5] + [UInt8](repeating: UInt8(number & 0xff), count: 50))
+                host.send(
+                    [2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 0x88, 0xb5]
+                        + [UInt8](repeating: UInt8(number & 0xff), count: 50)
+                )
             }
             #expect(eventually { pe_ring_free_count(bench.io.rxRing) < 64 })
             let counters = try #require(bench.registry.status(1)).counters
@@ -197,7 +245,10 @@ extension KernelAndDevicePorts {
             while let buffer = pe_mbuf_alloc(bench.environment.packets) { held.append(buffer) }
             // No worker runs: what is read stays out of the pool.
             for _ in 0..<1000 {
-                host.send([2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 0x88, 0xb5] + [UInt8](repeating: 1, count: 50))
+                host.send(
+                    [2, 2, 2, 2, 2, 2, 4, 4, 4, 4, 4, 4, 0x88, 0xb5]
+                        + [UInt8](repeating: 1, count: 50)
+                )
             }
             #expect(eventually { bench.registry.status(1)?.counters[.rxFrames] ?? 0 >= 1000 })
             let counters = try #require(bench.registry.status(1)).counters
@@ -206,9 +257,22 @@ extension KernelAndDevicePorts {
             #expect(isAccounted(counters), "\(counters)")
             host.close()
             let worker = TestForwarder(bench.io, peers: [(1, 2)])
-            #expect(eventually(10) {
-                (try? run("ip", "netns", "exec", hosts.a, "ping", "-c", "1", "-W", "1", "10.7.0.2")) != nil
-            })
+            #expect(
+                eventually(10) {
+                    (try? run(
+                        "ip",
+                        "netns",
+                        "exec",
+                        hosts.a,
+                        "ping",
+                        "-c",
+                        "1",
+                        "-W",
+                        "1",
+                        "10.7.0.2"
+                    )) != nil
+                }
+            )
             worker.stop()
             bench.close()
         }
@@ -237,12 +301,14 @@ extension KernelAndDevicePorts {
 /// CPU seconds of each thread of this process, by name.
 private func threadSeconds() -> [String: Double] {
     var result: [String: Double] = [:]
-    for pid in (try? run("ls", "/proc/\(getpid())/task"))?.split(whereSeparator: \.isNewline) ?? [] {
+    for pid in (try? run("ls", "/proc/\(getpid())/task"))?.split(whereSeparator: \.isNewline) ?? []
+    {
         guard let line = readSmallFile("/proc/\(getpid())/task/\(pid)/stat"),
             let end = line.lastIndex(of: ")"), let start = line.firstIndex(of: "(")
         else { continue }
         let fields = line[end...].split(separator: " ")
-        guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13]) else { continue }
+        guard fields.count > 13, let user = Double(fields[12]), let system = Double(fields[13])
+        else { continue }
         result[String(line[line.index(after: start)..<end]), default: 0] += (user + system) / 100
     }
     return result

@@ -1,4 +1,5 @@
-// Checksums are completed and large frames cut as the virtio-net header asks: against scapy, and by property.
+// Checksums are completed and large frames cut as the virtio-net header asks: against scapy, and by
+// property.
 
 import CLinux
 import TestSupport
@@ -8,23 +9,36 @@ import Testing
 
 @Suite("Segmentation of large frames (virtio-net header, linux/virtio_net.h)")
 struct SegmentationTests {
-    @Test("a large frame becomes the frames that scapy builds one by one", arguments: SegmentationVector.all)
+    @Test(
+        "a large frame becomes the frames that scapy builds one by one",
+        arguments: SegmentationVector.all
+    )
     func matchesScapy(_ vector: SegmentationVector) throws {
         let frame = Hex.bytes(vector.frame)
         let segments = try cut(
             frame,
             virtio(
-                type: vector.gsoType, size: vector.gsoSize, start: vector.checksumStart,
-                offset: vector.checksumOffset))
+                type: vector.gsoType,
+                size: vector.gsoSize,
+                start: vector.checksumStart,
+                offset: vector.checksumOffset
+            )
+        )
         #expect(segments.map(Hex.text) == vector.segments)
     }
 
-    @Test("segments together hold the payload, and every checksum verifies", arguments: 0..<200 as Range<UInt64>)
+    @Test(
+        "segments together hold the payload, and every checksum verifies",
+        arguments: 0..<200 as Range<UInt64>
+    )
     func segmentsReassemble(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let made = LargeFrame(using: &random)
         let segments = try cut(made.bytes, made.header)
-        #expect(segments.count == max(1, (made.payload.count + made.size - 1) / made.size), "seed \(seed)")
+        #expect(
+            segments.count == max(1, (made.payload.count + made.size - 1) / made.size),
+            "seed \(seed)"
+        )
         var payload: [UInt8] = []
         for (index, segment) in segments.enumerated() {
             let parsed = try #require(ParsedSegment(segment), "seed \(seed), segment \(index)")
@@ -40,13 +54,23 @@ struct SegmentationTests {
     @Test("FIN and PSH end the data, CWR begins it")
     func flagsAreOnTheirSegments() throws {
         var random = SeededRandom(seed: 5)
-        var made = LargeFrame(using: &random, isTCP: true, isIPv6: false, tags: 0, payload: 100, size: 30)
+        var made = LargeFrame(
+            using: &random,
+            isTCP: true,
+            isIPv6: false,
+            tags: 0,
+            payload: 100,
+            size: 30
+        )
         made.bytes[34 + 13] = 0xff
         let flags = try cut(made.bytes, made.header).map { $0[34 + 13] }
         #expect(flags == [0xf6, 0x76, 0x76, 0x7f])
     }
 
-    @Test("headers that contradict the frame are faults, never crashes", arguments: 0..<300 as Range<UInt64>)
+    @Test(
+        "headers that contradict the frame are faults, never crashes",
+        arguments: 0..<300 as Range<UInt64>
+    )
     func anyHeaderIsSafe(seed: UInt64) {
         var random = SeededRandom(seed: seed)
         var made = LargeFrame(using: &random)
@@ -68,8 +92,11 @@ struct SegmentationTests {
         for vector in SegmentationVector.all {
             let frame = Hex.bytes(vector.frame)
             let header = virtio(
-                type: vector.gsoType, size: vector.gsoSize, start: vector.checksumStart,
-                offset: vector.checksumOffset)
+                type: vector.gsoType,
+                size: vector.gsoSize,
+                start: vector.checksumStart,
+                offset: vector.checksumOffset
+            )
             let transport = Int(vector.checksumStart) + (vector.gsoType == 5 ? 8 : 20)
             for count in 0..<transport {
                 #expect(throws: OffloadFault.badHeader, "\(vector.name) at \(count)") {
@@ -82,7 +109,14 @@ struct SegmentationTests {
     @Test("fragments, unknown tunnels and unknown kinds are refused")
     func unsupportedIsNamed() throws {
         var random = SeededRandom(seed: 1)
-        var made = LargeFrame(using: &random, isTCP: true, isIPv6: false, tags: 0, payload: 100, size: 30)
+        var made = LargeFrame(
+            using: &random,
+            isTCP: true,
+            isIPv6: false,
+            tags: 0,
+            payload: 100,
+            size: 30
+        )
         made.header.gso_type = 3
         #expect(throws: OffloadFault.unsupported) { try cut(made.bytes, made.header) }
         made.header.gso_type = 7
@@ -102,7 +136,10 @@ struct SegmentationTests {
 
 @Suite("Completing checksums")
 struct ChecksumCompletionTests {
-    @Test("a partial checksum is completed over the rest of the frame", arguments: 0..<100 as Range<UInt64>)
+    @Test(
+        "a partial checksum is completed over the rest of the frame",
+        arguments: 0..<100 as Range<UInt64>
+    )
     func completes(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
         let payload = Int.random(in: 0...1400, using: &random)
@@ -110,7 +147,9 @@ struct ChecksumCompletionTests {
         let start = Int(made.header.csum_start)
         let offset = Int(made.header.csum_offset)
         made.storePseudoHeader()
-        try made.bytes.withUnsafeMutableBytes { try completeChecksum($0, start: start, offset: offset) }
+        try made.bytes.withUnsafeMutableBytes {
+            try completeChecksum($0, start: start, offset: offset)
+        }
         let parsed = try #require(ParsedSegment(made.bytes))
         #expect(parsed.checksumsAreRight, "seed \(seed)")
     }
@@ -118,7 +157,11 @@ struct ChecksumCompletionTests {
     @Test("SCTP gets CRC32C (RFC 9260), told by its field's offset")
     func completesSCTP() throws {
         // Bytes 1 ... 9 have CRC32C 0xe3069283 (RFC 3720 B.4 lists its relatives): "123456789".
-        #expect("123456789".utf8.withContiguousStorageIfAvailable { pe_crc32c_bytes($0.baseAddress!, 9) } == 0xe306_9283)
+        #expect(
+            "123456789".utf8.withContiguousStorageIfAvailable {
+                pe_crc32c_bytes($0.baseAddress!, 9)
+            } == 0xe306_9283
+        )
         var frame = [UInt8](repeating: 7, count: 14 + 20 + 12 + 16)
         try frame.withUnsafeMutableBytes { try completeChecksum($0, start: 34, offset: 8) }
         var zeroed = Array(frame[34...])
@@ -130,9 +173,13 @@ struct ChecksumCompletionTests {
     @Test("offsets beyond the frame are a fault")
     func boundsAreChecked() {
         var frame = [UInt8](repeating: 0, count: 60)
-        for (start, offset) in [(13, 0), (59, 0), (58, 1), (40, 19), (60, 16), (34, 65535), (50, 8)] {
+        for (start, offset) in [
+            (13, 0), (59, 0), (58, 1), (40, 19), (60, 16), (34, 65535), (50, 8),
+        ] {
             #expect(throws: OffloadFault.badHeader, "\(start) \(offset)") {
-                try frame.withUnsafeMutableBytes { try completeChecksum($0, start: start, offset: offset) }
+                try frame.withUnsafeMutableBytes {
+                    try completeChecksum($0, start: start, offset: offset)
+                }
             }
         }
     }
@@ -144,14 +191,21 @@ struct ChecksumCompletionTests {
             let start = insertTag(buffer.baseAddress! + 4, protocolID: 0x8100, control: 0x6014)
             #expect(start == buffer.baseAddress!)
         }
-        #expect(bytes == (0..<12).map { UInt8($0) } + [0x81, 0x00, 0x60, 0x14] + (12..<20).map { UInt8($0) })
+        #expect(
+            bytes == (0..<12).map { UInt8($0) } + [0x81, 0x00, 0x60, 0x14]
+                + (12..<20).map { UInt8($0) }
+        )
     }
 
     @Test("the folded sum agrees with adding word by word", arguments: 0..<100 as Range<UInt64>)
     func sumsAgree(seed: UInt64) {
         var random = SeededRandom(seed: seed)
         let bytes = random.bytes(Int.random(in: 0...3000, using: &random))
-        #expect(UInt16(bigEndian: ~pe_sum_fold(pe_sum16(bytes, bytes.count, 0))) == naiveChecksum(bytes), "seed \(seed)")
+        #expect(
+            UInt16(bigEndian: ~pe_sum_fold(pe_sum16(bytes, bytes.count, 0)))
+                == naiveChecksum(bytes),
+            "seed \(seed)"
+        )
     }
 }
 
@@ -164,7 +218,10 @@ func cut(_ frame: [UInt8], _ header: pe_vnet_header) throws -> [[UInt8]] {
     return (0..<plan.count).map { index in
         let range = plan.payloadRange(index)
         var segment = Array(frame[..<plan.headerByteCount])
-        segment += frame[(plan.headerByteCount + range.lowerBound)..<(plan.headerByteCount + range.upperBound)]
+        segment +=
+            frame[
+                (plan.headerByteCount + range.lowerBound)..<(plan.headerByteCount + range.upperBound)
+            ]
         segment.withUnsafeMutableBytes { plan.finish($0, index: index) }
         return segment
     }
@@ -172,5 +229,11 @@ func cut(_ frame: [UInt8], _ header: pe_vnet_header) throws -> [[UInt8]] {
 
 func virtio(type: UInt8, size: UInt16, start: UInt16, offset: UInt16) -> pe_vnet_header {
     pe_vnet_header(
-        flags: 1, gso_type: type, hdr_len: 0, gso_size: size, csum_start: start, csum_offset: offset)
+        flags: 1,
+        gso_type: type,
+        hdr_len: 0,
+        gso_size: size,
+        csum_start: start,
+        csum_offset: offset
+    )
 }

@@ -11,7 +11,9 @@ public struct CommandError: Error, CustomStringConvertible {
 ///
 /// - Throws: ``CommandError`` with command, exit status and output when it fails.
 @discardableResult
-public func run(_ arguments: String..., input: String = "") throws -> String { try run(arguments, input: input) }
+public func run(_ arguments: String..., input: String = "") throws -> String {
+    try run(arguments, input: input)
+}
 
 @discardableResult
 public func run(_ arguments: [String], input: String = "") throws -> String {
@@ -57,7 +59,9 @@ public func run(_ arguments: [String], input: String = "") throws -> String {
     waitpid(pid, &status, 0)
     let said = String(decoding: text, as: UTF8.self)
     guard status == 0 else {
-        throw CommandError(description: "\(arguments.joined(separator: " ")): status \(status): \(said)")
+        throw CommandError(
+            description: "\(arguments.joined(separator: " ")): status \(status): \(said)"
+        )
     }
     return said
 }

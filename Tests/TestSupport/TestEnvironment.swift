@@ -1,4 +1,5 @@
-// DPDK's environment for tests: started once per process, without huge pages and without the machine's devices.
+// DPDK's environment for tests: started once per process, without huge pages and without the
+// machine's devices.
 
 import CLinux
 import FastPath

@@ -1,4 +1,5 @@
-// The simplest worker there can be: what comes from one port goes to its peer. Exercises ports without the pipeline.
+// The simplest worker there can be: what comes from one port goes to its peer. Exercises ports
+// without the pipeline.
 
 import CDPDK
 import CLinux
@@ -29,12 +30,15 @@ public final class TestForwarder: @unchecked Sendable {
         for (a, b) in pairs { connect(a, b) }
         let body = Unmanaged.passRetained(self)
         pthread_create(
-            &thread, nil,
+            &thread,
+            nil,
             { argument in
                 guard let argument else { return nil }
                 Unmanaged<TestForwarder>.fromOpaque(argument).takeRetainedValue().loop()
                 return nil
-            }, body.toOpaque())
+            },
+            body.toOpaque()
+        )
     }
 
     public func connect(_ a: UInt16, _ b: UInt16) {
@@ -67,14 +71,18 @@ public final class TestForwarder: @unchecked Sendable {
             if count == 0, sleeps { pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, 1000) }
         }
         while true {
-            let count = pe_ring_dequeue_burst(io.rxRing, burst, 32) + pe_ring_dequeue_burst(io.exceptionRing, burst, 0)
+            let count =
+                pe_ring_dequeue_burst(io.rxRing, burst, 32)
+                + pe_ring_dequeue_burst(io.exceptionRing, burst, 0)
             if count == 0 { break }
             pe_mbuf_free_bulk(burst, count)
         }
         io.offline()
     }
 
-    private func forward(_ burst: UnsafeMutablePointer<UnsafeMutablePointer<pe_mbuf>>, _ count: Int) -> Int {
+    private func forward(_ burst: UnsafeMutablePointer<UnsafeMutablePointer<pe_mbuf>>, _ count: Int)
+        -> Int
+    {
         guard count > 0 else { return 0 }
         received.add(UInt64(count), ordering: .relaxed)
         for index in 0..<count {
@@ -86,7 +94,14 @@ public final class TestForwarder: @unchecked Sendable {
                 if port.isKernel {
                     pe_ring_enqueue_burst(io.txRing, burst + index, 1)
                 } else if port.isEthdev {
-                    UInt32(pe_eth_tx_burst(port.ethdev, port.txQueue(worker: io.worker), burst + index, 1))
+                    UInt32(
+                        pe_eth_tx_burst(
+                            port.ethdev,
+                            port.txQueue(worker: io.worker),
+                            burst + index,
+                            1
+                        )
+                    )
                 } else {
                     0
                 }

@@ -25,7 +25,11 @@ private let pattern: [UInt8] = {
 /// `address` is the server's, dotted or with colons. Returns what was sent and what arrived
 /// as it was sent.
 public func transfer(
-    _ byteCount: Int, from client: String, to server: String, address: String, port: UInt16
+    _ byteCount: Int,
+    from client: String,
+    to server: String,
+    address: String,
+    port: UInt16
 ) -> (sent: TransferResult, received: TransferResult) {
     nonisolated(unsafe) var sent = TransferResult()
     nonisolated(unsafe) var received = TransferResult()
@@ -49,11 +53,14 @@ private final class Body {
 private func thread(_ run: @escaping () -> Void) -> pthread_t {
     var thread = pthread_t()
     pthread_create(
-        &thread, nil,
+        &thread,
+        nil,
         { argument in
             if let argument { Unmanaged<Body>.fromOpaque(argument).takeRetainedValue().run() }
             return nil
-        }, Unmanaged.passRetained(Body(run)).toOpaque())
+        },
+        Unmanaged.passRetained(Body(run)).toOpaque()
+    )
     return thread
 }
 private func inNamespace(_ name: String, _ body: () -> TransferResult) -> TransferResult {
@@ -65,7 +72,11 @@ private func failed(_ step: String) -> TransferResult {
     TransferResult(failure: "\(step): \(String(cString: strerror(errno)))")
 }
 
-private func withAddress<R>(_ text: String, _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+private func withAddress<R>(
+    _ text: String,
+    _ port: UInt16,
+    _ body: (UnsafePointer<sockaddr>, socklen_t) -> R
+) -> R {
     if text.contains(":") {
         var address = sockaddr_in6()
         address.sin6_family = sa_family_t(AF_INET6)
@@ -124,7 +135,9 @@ private func matches(_ chunk: [UInt8], _ count: Int, from offset: Int) -> Bool {
         let place = (offset + done) % pattern.count
         let part = min(count - done, pattern.count - place)
         let isSame = chunk.withUnsafeBytes { got in
-            pattern.withUnsafeBytes { memcmp(got.baseAddress! + done, $0.baseAddress! + place, part) == 0 }
+            pattern.withUnsafeBytes {
+                memcmp(got.baseAddress! + done, $0.baseAddress! + place, part) == 0
+            }
         }
         guard isSame else { return false }
         done += part
@@ -140,7 +153,9 @@ private func send(_ byteCount: Int, _ address: String, _ port: UInt16) -> Transf
     while result.byteCount < byteCount {
         let place = result.byteCount % pattern.count
         let want = min(byteCount - result.byteCount, pattern.count - place)
-        let count = pattern.withUnsafeBytes { Glibc.send(fd, $0.baseAddress! + place, want, Int32(MSG_NOSIGNAL)) }
+        let count = pattern.withUnsafeBytes {
+            Glibc.send(fd, $0.baseAddress! + place, want, Int32(MSG_NOSIGNAL))
+        }
         guard count > 0 else {
             result.failure = failed("send").failure
             return result
