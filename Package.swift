@@ -89,5 +89,11 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Recordings"]),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "pe-dp", "ControlPlane", "Tables", "Wire",
+                .product(name: "Logging", package: "swift-log"),
+            ]),
     ]
 )

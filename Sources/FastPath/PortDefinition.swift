@@ -50,7 +50,8 @@ public struct PortDefinition: @unchecked Sendable {
     public static func deviceString(driver: String, device: String, index: UInt16) -> String? {
         let separated = device.isEmpty ? "" : ",\(device)"
         return switch driver {
-        case "null": "net_null_pe\(index)\(separated)"
+        // Left alone, the driver makes packets of zeros as fast as it is polled.
+        case "null": "net_null_pe\(index)" + (device.isEmpty ? ",no-rx=1" : separated)
         case "memif": "net_memif_pe\(index)\(separated)"
         case "pcap": "net_pcap_pe\(index)\(separated)"
         case "vhost_user":

@@ -32,16 +32,15 @@ struct ConfigurationReport: Codable {
     }
 }
 
-extension Configuration {
+extension ConfigurationReading {
     /// Reads a file for a command that needs a valid one.
-    static func forCommand(_ file: String) throws -> Configuration {
-        do throws(ConfigurationFaults) {
-            return try load(file: file)
-        } catch {
-            let count = error.faults.count
-            throw CommandFailure(
-                .invalid,
-                error.description + "\n\(count) \(count == 1 ? "fault" : "faults") in \(file)")
-        }
+    static func forCommand(_ file: String) throws -> ConfigurationReading {
+        let reading = Configuration.read(file: file)
+        let count = reading.faults.count
+        guard count > 0 else { return reading }
+        throw CommandFailure(
+            .invalid,
+            ConfigurationFaults(faults: reading.faults).description
+                + "\n\(count) \(count == 1 ? "fault" : "faults") in \(file)")
     }
 }

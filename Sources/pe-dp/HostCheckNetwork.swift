@@ -10,6 +10,8 @@ private struct KernelFeature {
     var symbols: [String]
     var modules: [String]
     var isNeeded: Bool
+    /// Whether pe-dp cannot run without it.
+    var isVital = true
     var purpose: String
     var remedy: String
 }
@@ -35,7 +37,7 @@ extension HostCheck {
                 remedy: "use a kernel from 6.6 on, or modprobe cls_bpf"),
             KernelFeature(
                 name: "vrf", symbols: ["vrf_newlink"], modules: ["vrf"], isNeeded: usesShadow && hasVRFs,
-                purpose: "L3VNIs of VRFs other than default", remedy: "modprobe vrf"),
+                isVital: false, purpose: "L3VNIs of VRFs other than default", remedy: "modprobe vrf"),
         ]
         let symbols = kernelSymbols(Set(features.flatMap(\.symbols)))
         let modules = kernelModules()
@@ -45,10 +47,15 @@ extension HostCheck {
                 add(name, .ok, "present")
             } else if feature.modules.contains(where: { modules?.contains($0) == true }) {
                 add(name, .ok, "present as a module")
-            } else if symbols == nil && modules == nil {
-                add(name, .warning, "cannot be told; it serves \(feature.purpose)", "mount /proc and /lib/modules")
+            } else if modules == nil {
+                // The kernel may still load a module that cannot be seen from here.
+                add(
+                    name, .warning, "not loaded, and the modules cannot be read; it serves \(feature.purpose)",
+                    feature.remedy)
             } else {
-                add(name, .fault, "missing; it serves \(feature.purpose)", feature.remedy)
+                add(
+                    name, feature.isVital ? .fault : .warning, "missing; it serves \(feature.purpose)",
+                    feature.remedy)
             }
         }
     }
@@ -190,10 +197,12 @@ extension HostCheck {
     mutating func checkSockets() {
         guard let configuration else { return }
         let path = configuration.dataplane.adminSocket
-        if isListening(path) {
+        // Not a fault: somebody may want to check the configuration of the daemon that runs.
+        let isServed = isListening(path)
+        if isServed {
             add(
-                "admin socket", .fault, "another process serves \(path)",
-                "stop it, or set dataplane.adminSocket to another path")
+                "admin socket", .warning, "a daemon serves \(path) already; a second one would be refused",
+                "stop it first, or set dataplane.adminSocket to another path")
         } else {
             add("admin socket", .ok, "\(path) is free")
         }
@@ -212,7 +221,7 @@ extension HostCheck {
         }
         if isBusy {
             add(
-                "fpm", .fault, "another process listens on TCP port \(port)",
+                "fpm", isServed ? .warning : .fault, "another process listens on TCP port \(port)",
                 "stop it, or change control.fpm.listen and zebra's fpm address")
         } else {
             add("fpm", .ok, "\(listen) is free")

@@ -45,7 +45,7 @@ struct ReplayCommand: ParsableCommand {
     @Flag(help: "Print the summary as JSON.") var json = false
 
     func run() throws {
-        let configuration = try Configuration.forCommand(config)
+        let configuration = try ConfigurationReading.forCommand(config).configuration
         for capture in captures where !configuration.ports.contains(where: { $0.name == capture.port }) {
             throw CommandFailure(
                 .invalid, "--in \(capture.port)=…: \(config) has no port \"\(capture.port)\"")

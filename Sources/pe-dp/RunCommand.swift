@@ -33,10 +33,11 @@ struct RunCommand: ParsableCommand {
     var logLevel: Logger.Level = .info
 
     func run() throws {
-        let configuration = try Configuration.forCommand(config)
+        let reading = try ConfigurationReading.forCommand(config)
+        let configuration = reading.configuration
         var logger = Logger(label: "pe-dp") { StreamLogHandler.standardError(label: $0) }
         logger.logLevel = logLevel
-        for note in Configuration.read(file: config).notes { logger.warning("\(note)") }
+        for note in reading.notes { logger.warning("\(note)") }
 
         // Before any thread exists, so that all inherit it and the signals wait for sigwait.
         let signals = TerminationSignals()

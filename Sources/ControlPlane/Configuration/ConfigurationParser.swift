@@ -7,6 +7,7 @@ import Yams
 /// Every fault of a configuration, in the order of the file.
 public struct ConfigurationFaults: Error, Hashable, Sendable, CustomStringConvertible {
     public var faults: [ConfigurationError]
+    public init(faults: [ConfigurationError]) { self.faults = faults }
     public var description: String { faults.map { "\($0.description)" }.joined(separator: "\n") }
 }
 
