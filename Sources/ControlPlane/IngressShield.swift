@@ -79,10 +79,9 @@ public final class IngressShield: @unchecked Sendable {
         switch method {
         case .tcx: close(descriptor)
         case .clsact:
-            _ = try? namespace.run {
-                pe_tc_drop_detach_clsact(
-                    Int32(truncatingIfNeeded: interface), direction == .ingress ? 1 : 0)
-            }
+            let index = Int32(truncatingIfNeeded: interface)
+            let ingress: Int32 = direction == .ingress ? 1 : 0
+            _ = try? namespace.run { pe_tc_drop_detach_clsact(index, ingress) }
         }
     }
 }

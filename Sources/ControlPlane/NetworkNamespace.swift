@@ -57,22 +57,20 @@ public final class NetworkNamespace: @unchecked Sendable {
     deinit { queue.close() }
 
     /// Runs `body` on the namespace's thread and waits for it. Jobs run one at a time, in order.
-    public func run<T>(_ body: () throws -> T) throws -> T {
+    public func run<T>(_ body: @escaping () throws -> T) throws -> T {
         if queue.isOwnThread { return try body() }
-        return try withoutActuallyEscaping(body) { body in
-            let result = Box<Result<T, any Error>?>(nil)
-            let done = Gate()
-            queue.add(
-                Job {
-                    result.value = Result { try body() }
-                    done.open()
-                })
-            done.wait()
-            switch result.value {
-            case .some(let value): return try value.get()
-            case nil: throw NamespaceError(path: path ?? "(own)", errno: ESRCH)
-            }
+        let result = Box<Result<T, any Error>?>(nil)
+        let done = Gate()
+        queue.add(
+            Job {
+                result.value = Result { try body() }
+                done.open()
+            })
+        done.wait()
+        guard let value = result.value else {
+            throw NamespaceError(path: path ?? "(own)", errno: ESRCH)
         }
+        return try value.get()
     }
 }
 

@@ -9,7 +9,7 @@ import Glibc
 /// applied: what was notified before a dump comes before it, what is notified during it comes after it.
 public final class KernelFeed: @unchecked Sendable {
     /// Receive buffer for notifications: about 60 000 FDB rows between two looks.
-    private static let receiveBytes: Int32 = 64 << 20
+    public static let defaultReceiveBytes: Int32 = 64 << 20
     private static let dumpRetryMilliseconds: Int32 = 1_000
     /// Datagrams handed on together at most.
     private static let datagramsPerEvent = 64
@@ -34,10 +34,12 @@ public final class KernelFeed: @unchecked Sendable {
     /// Subscribes and starts. Nothing is dumped before the first ``ControlEffect/dumpKernel``.
     /// - Parameters:
     ///   - includeRoutes: for `control.routes: netlink`.
+    ///   - receiveBytes: what the kernel may queue before it drops notifications.
     ///   - log: what a person should know; called on the feed's thread.
     ///   - deliver: called on the feed's thread; while it waits, nothing is read.
     public init(
         in namespace: NetworkNamespace, includeRoutes: Bool = false,
+        receiveBytes: Int32 = KernelFeed.defaultReceiveBytes,
         log: @escaping @Sendable (LogLevel, String) -> Void = { _, _ in },
         deliver: @escaping @Sendable (ControlEvent) -> Void
     ) throws {
@@ -46,7 +48,7 @@ public final class KernelFeed: @unchecked Sendable {
         self.deliver = deliver
         self.log = log
         dumps = KernelDump.state + (includeRoutes ? [.routes] : [])
-        notifications = try openRouteSocket(in: namespace, receiveBytes: Self.receiveBytes)
+        notifications = try openRouteSocket(in: namespace, receiveBytes: receiveBytes)
         for group in Self.stateGroups + (includeRoutes ? Self.routeGroups : []) {
             let result = pe_netlink_join(notifications, group)
             // RTNLGRP_NEXTHOP came with kernel 5.3; without it there are no next-hop objects either.
