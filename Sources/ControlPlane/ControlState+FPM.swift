@@ -18,10 +18,10 @@ struct FPMConnection {
     var isSwept = false
     /// It is `dplane_fpm_nl`: it sends next hops, a metric and L2 MACs. The old `fpm` module does not.
     var providesMACs = false
-    /// A route that zebra got from a routing protocol came: bgpd is back.
-    var sawProtocolRoute = false
-    /// Another process than before answers: what it does not say again is gone.
-    var isNewZebra = false
+    /// The routing protocols whose routes came, 2 (kernel) left out: which daemons are back.
+    var protocols: Set<UInt8> = []
+    /// Its zebra is gone, and another one was seen since: what that does not say again is void.
+    var isOfGoneZebra = false
     /// The number of the first kernel dump that begins after the connect.
     var firstDump: UInt32
     /// ``ControlState/epoch`` at the connect.
@@ -97,8 +97,12 @@ extension ControlState {
     ) {
         if message.metric != 0 { markMACProvider(connection) }
         if message.portID != 0 { notePort(connection, message.portID, now, &effects) }
-        if !message.isDelete && message.routeProtocol != 2 && connections[connection]?.sawProtocolRoute == false {
-            connections[connection]?.sawProtocolRoute = true
+        if !message.isDelete && message.routeProtocol != 2 {
+            // The old module says zebra (11) for all that bgpd (186) gave.
+            let source: UInt8 = message.routeProtocol == 11 ? 186 : message.routeProtocol
+            if connections[connection]?.protocols.contains(source) == false {
+                connections[connection]?.protocols.insert(source)
+            }
         }
         if configuration.control.routes == .fpm {
             setRoute(message, origin: origin, metric: nil, dump: 0)
@@ -126,7 +130,10 @@ extension ControlState {
         let isNew = isFirst && !zebraPorts.isEmpty
         let others = connections.filter { $0.key != connection && $0.value.isOpen && !$0.value.portIDs.isEmpty }
         if isNew && others.isEmpty {
-            connections[connection]?.isNewZebra = true
+            for other in connections.keys where other != connection && connections[other]?.isOpen == false {
+                connections[other]?.isOfGoneZebra = true
+            }
+            zebraEpoch = connections[connection]?.epoch ?? epoch
             zebraPorts = []
             effects.append(.log(level: .notice, "zebra was restarted; local MACs are published again"))
             exportAll(now, &effects)
@@ -161,17 +168,16 @@ extension ControlState {
             .log(level: .warning, "FRR has been away for \(Int(hold)) s; its state was removed"))
     }
 
-    /// Whether a connection's replay is over: quiet, and, after a restart of zebra, with bgpd back.
+    /// Whether a connection's replay is over: quiet, and, after a restart of zebra, with routes of
+    /// every protocol that had some before, unless that takes longer than the hold time.
     private func isComplete(_ connection: FPMConnection, closed: [Int: FPMConnection], _ now: Instant) -> Bool {
         guard connection.frames > 0,
             now.seconds(since: connection.lastFrame) >= configuration.control.quietSeconds
         else { return false }
-        if !connection.sawProtocolRoute && closed.values.contains(where: \.sawProtocolRoute) {
-            return closed.values.allSatisfy {
-                now.seconds(since: $0.closedAt ?? now) >= configuration.control.staleHoldSeconds
-            }
+        return closed.values.allSatisfy {
+            !($0.isOfGoneZebra || $0.portIDs.isEmpty) || $0.protocols.isSubset(of: connection.protocols)
+                || now.seconds(since: $0.closedAt ?? now) >= configuration.control.staleHoldSeconds
         }
-        return true
     }
 
     /// Removes what only `origins` said.
@@ -185,7 +191,6 @@ extension ControlState {
         }
         if touchesUnderlay { changes.underlay = true }
         for row in dropped { releaseNextHop(row) }
-        let next = successor.flatMap { connections[$0] }
         routerMACs.removeAll { _, row in origins.contains(row.origin) }
         for interface in Array(waiting.keys) {
             waiting[interface]?.removeAll {
@@ -194,29 +199,29 @@ extension ControlState {
             if waiting[interface]?.isEmpty ?? false { waiting[interface] = nil }
         }
         waitingCount = waiting.values.reduce(0) { $0 + $1.count }
-        sweepMACs(origins, successor: next)
+        sweepMACs(origins, successor: successor.flatMap { connections[$0] })
     }
 
     /// A lost connection's L2 MACs: they are not replayed, so a zebra that went on is asked through
     /// the kernel; one that was restarted has to name them again.
     private mutating func sweepMACs(_ origins: Set<Origin>, successor: FPMConnection?) {
+        let gone = Set(connections.values.filter { $0.isOfGoneZebra || successor == nil }.map(\.origin))
         var hasUnconfirmed = false
         for index in domains.indices {
             for (raw, entry) in domains[index].macs {
                 let isStale = entry.fpm.map { origins.contains($0.origin) } ?? false
-                let isLeftover = (successor?.isNewZebra ?? false)
-                    && entry.kernel.map { $0.isTrusted && $0.live < (successor?.epoch ?? 0) } ?? false
-                    && (entry.fpm == nil || isStale)
+                let isGone = isStale && (entry.fpm.map { gone.contains($0.origin) } ?? false)
+                let isLeftover = entry.kernel.map { $0.doubt == nil && $0.since < zebraEpoch } ?? false
+                    && (entry.fpm == nil || isGone)
                 guard isStale || isLeftover else { continue }
                 edit(index, MACAddress(rawValue: raw)) { entry in
-                    if isLeftover { entry.kernel?.isTrusted = false }
-                    guard isStale else { return }
-                    if let successor, !successor.isNewZebra {
+                    if isLeftover { entry.kernel?.doubt = .leftover }
+                    if isGone {
+                        entry.fpm = nil
+                    } else if isStale, let successor {
                         entry.fpm?.origin = successor.origin
                         entry.fpm?.isUnconfirmed = true
                         hasUnconfirmed = true
-                    } else {
-                        entry.fpm = nil
                     }
                 }
             }
@@ -233,7 +238,7 @@ extension ControlState {
         for index in domains.indices {
             for (raw, entry) in domains[index].macs where entry.fpm?.isUnconfirmed == true {
                 edit(index, MACAddress(rawValue: raw)) { entry in
-                    if entry.kernel?.isTrusted == true {
+                    if let kernel = entry.kernel, kernel.doubt == nil {
                         entry.fpm?.isUnconfirmed = false
                     } else {
                         entry.fpm = nil

@@ -58,6 +58,8 @@ public struct ControlState {
     var epoch: UInt32 = 1
     /// zebra's sockets as the last connections showed them.
     var zebraPorts: Set<UInt32> = []
+    /// ``epoch`` of the first connection of the zebra that runs now; 0 while only one was seen.
+    var zebraEpoch: UInt32 = 0
     /// An FPM connection sends L2 MACs: it decides over local and remote.
     var isFPMLive = false
     /// FRR has been away for longer than the hold time.

@@ -25,8 +25,8 @@ extension ControlState {
         _ row: NeighborMessage, from source: RowSource, _ now: Instant, _ effects: inout [ControlEffect]
     ) {
         guard let mac = row.mac else { return }
-        if case .kernel = source, row.destination == nil, row.nextHopID == nil {
-            // The bridge's twin of a vxlan row, or a row on a port that is not ours.
+        if case .kernel(let isDumped) = source, row.destination == nil, row.nextHopID == nil {
+            bridgeTwin(row, mac, isDumped: isDumped)
             return
         }
         guard let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: row.vni) else {
@@ -112,7 +112,7 @@ extension ControlState {
         let isSticky = row.flags.contains(.sticky) || row.state.contains(.noARP)
         edit(index, mac) { entry in
             entry.fpm = MACEntry.FPMRow(target: target, isSticky: isSticky, origin: origin)
-            if entry.kernel?.target == target { entry.kernel?.isTrusted = true }
+            if entry.kernel?.target == target { entry.kernel?.doubt = nil }
             // zebra took it over: we yield, and do not put it back (duplicate detection).
             entry.local = nil
         }
@@ -133,24 +133,38 @@ extension ControlState {
             return
         }
         guard let target, !(hasExpired && isDumped) else { return }
-        let isSticky = row.flags.contains(.sticky) || row.state.contains(.noARP)
         var fresh = MACEntry.KernelRow(
-            target: target, isSticky: isSticky, dump: dump.number, live: isDumped ? 0 : epoch)
-        if let known = domains[index].macs[mac.rawValue] {
-            if known.local != nil {
-                if isDumped {
-                    dump.rivals[key] = fresh
-                    return
-                }
-                if isFPMLive { return }
-            }
-            if isDumped, let old = known.kernel {
-                fresh.live = old.live
-                fresh.isTrusted = old.isTrusted || old.target != target
-            }
+            target: target, isSticky: row.flags.contains(.sticky) || row.state.contains(.noARP),
+            dump: dump.number, since: epoch)
+        if isDumped, let old = domains[index].macs[mac.rawValue]?.kernel, old.target == target {
+            fresh.since = old.since
+            fresh.doubt = old.doubt
+        }
+        if domains[index].macs[mac.rawValue]?.local != nil && (isDumped || isFPMLive) {
+            if isDumped { dump.rivals[key] = fresh }
+            fresh.doubt = .superseded
         }
         edit(index, mac) { entry in
             entry.kernel = fresh
+            if fresh.doubt != .superseded { entry.local = nil }
+        }
+        if fresh.doubt != .superseded { dropLocal(index, mac) }
+    }
+
+    /// The bridge's own row of a MAC on the vxlan port: zebra had the last word over it. The vxlan
+    /// driver says nothing when its row was there all the time with the same VTEP.
+    private mutating func bridgeTwin(_ row: NeighborMessage, _ mac: MACAddress, isDumped: Bool) {
+        guard !row.isDelete, !row.state.contains(.permanent),
+            let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: nil),
+            let index = domainIndex(vni), let entry = domains[index].macs[mac.rawValue],
+            let kernel = entry.kernel, let doubt = kernel.doubt
+        else { return }
+        if entry.local != nil && (isDumped || isFPMLive) { return }
+        if isDumped && doubt == .leftover { return }
+        let now = epoch
+        edit(index, mac) { entry in
+            entry.kernel?.doubt = nil
+            if !isDumped { entry.kernel?.since = now }
             entry.local = nil
         }
         dropLocal(index, mac)

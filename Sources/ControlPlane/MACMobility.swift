@@ -34,7 +34,7 @@ extension ControlState {
             entry.local = local
             // zebra forgets the remote MAC without a word, and the kernel keeps a stale row.
             entry.fpm = nil
-            entry.kernel = nil
+            entry.kernel?.doubt = .superseded
         }
         let key = FDBKey.make(domain: event.domain, mac: event.mac.rawValue)
         localKeys.insert(key)
@@ -149,6 +149,7 @@ extension ControlState {
                 edit(index, mac) { entry in
                     entry.local = nil
                     entry.kernel = rival
+                    entry.kernel?.doubt = nil
                 }
                 dropLocal(index, mac)
             } else {

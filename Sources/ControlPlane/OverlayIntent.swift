@@ -39,13 +39,19 @@ struct MACEntry {
     }
     /// What the vxlan device's FDB says.
     struct KernelRow: Hashable {
+        /// Why a row that is there does not count.
+        enum Doubt: Hashable {
+            /// The MAC became local after it: nobody deletes the vxlan driver's row then.
+            case superseded
+            /// A zebra that is gone left it behind.
+            case leftover
+        }
         var target: RemoteTarget
         var isSticky: Bool
-        /// False for a row that a zebra that is gone left behind.
-        var isTrusted = true
+        var doubt: Doubt?
         var dump: UInt32
-        /// ``ControlState/epoch`` of the last notification (a dump does not count).
-        var live: UInt32
+        /// ``ControlState/epoch`` at which this target was first seen or last notified.
+        var since: UInt32
     }
     /// A MAC behind one of our circuits.
     struct LocalRow: Hashable {
@@ -67,7 +73,7 @@ struct MACEntry {
         if let fixed { return .remote(fixed, isSticky: true) }
         if let local { return .circuit(local.circuit) }
         if let fpm { return .remote(fpm.target, isSticky: fpm.isSticky) }
-        if let kernel, kernel.isTrusted { return .remote(kernel.target, isSticky: kernel.isSticky) }
+        if let kernel, kernel.doubt == nil { return .remote(kernel.target, isSticky: kernel.isSticky) }
         return nil
     }
 }

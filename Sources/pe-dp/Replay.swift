@@ -108,7 +108,7 @@ final class Replay {
         try FileManager.default.createDirectory(
             atPath: input.output, withIntermediateDirectories: true)
         try openOutputs()
-        for path in input.netlink { try replayDump(path) }
+        if !input.netlink.isEmpty { try replayDump(input.netlink) }
         for (index, path) in input.fpm.enumerated() { try replayFPM(path, connection: index + 1) }
         settle()
         for capture in input.captures { try replayCapture(capture.port, capture.path) }
@@ -151,13 +151,16 @@ final class Replay {
         }
     }
 
-    private func replayDump(_ path: String) throws {
-        let bytes = try read(path)
+    /// All streams are one dump: what one of them does not show is not gone.
+    private func replayDump(_ paths: [String]) throws {
         apply(.kernelDumpBegan)
-        let decoded = bytes.withUnsafeBytes { NetlinkDecoder.decode($0) }
-        note(decoded.errors.map { "\(path): \($0)" })
-        summary.control.messages += UInt64(decoded.messages.count)
-        apply(.kernelDumped(decoded.messages))
+        for path in paths {
+            let bytes = try read(path)
+            let decoded = bytes.withUnsafeBytes { NetlinkDecoder.decode($0) }
+            note(decoded.errors.map { "\(path): \($0)" })
+            summary.control.messages += UInt64(decoded.messages.count)
+            apply(.kernelDumped(decoded.messages))
+        }
         apply(.kernelDumpEnded)
         flush()
     }
