@@ -25,9 +25,12 @@ public final class ControlLoop: @unchecked Sendable {
 
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
+    /// Signalled when the queue has room again.
+    private let hasRoom: UnsafeMutablePointer<pthread_cond_t>
     private var queue: [Item] = []
     private var stopping = false
-    private var thread = pthread_t()
+    /// Nil before ``start()``.
+    private var thread: pthread_t?
     private var lastPeriod: Instant
 
     /// Milliseconds between looks at the learn rings when nothing else happens: bounds how long a
@@ -35,6 +38,8 @@ public final class ControlLoop: @unchecked Sendable {
     static let tickMilliseconds = 10
     /// Events applied before workers get to see their result.
     static let batchLimit = 4096
+    /// Items that may wait; beyond, ``post(_:)`` waits, and zebra or the kernel with it.
+    static let queueLimit = 65_536
 
     /// - Parameters:
     ///   - state: moved in; the loop is its only owner from here on.
@@ -52,7 +57,9 @@ public final class ControlLoop: @unchecked Sendable {
         lastPeriod = clock()
         mutex = .allocate(capacity: 1)
         condition = .allocate(capacity: 1)
+        hasRoom = .allocate(capacity: 1)
         pthread_mutex_init(mutex, nil)
+        pthread_cond_init(hasRoom, nil)
         var attributes = pthread_condattr_t()
         pthread_condattr_init(&attributes)
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
@@ -66,12 +73,11 @@ public final class ControlLoop: @unchecked Sendable {
         return Instant(nanoseconds: UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec))
     }
 
-    /// Queues an event, from any thread.
-    public func post(_ event: ControlEvent) { enqueue(.event(event)) }
-
-    private func enqueue(_ item: Item) {
+    /// Queues an event, from any thread but the control thread; waits while the queue is full.
+    public func post(_ event: ControlEvent) {
         pthread_mutex_lock(mutex)
-        queue.append(item)
+        while queue.count >= Self.queueLimit && !stopping { pthread_cond_wait(hasRoom, mutex) }
+        queue.append(.event(event))
         pthread_cond_signal(condition)
         pthread_mutex_unlock(mutex)
     }
@@ -97,21 +103,26 @@ public final class ControlLoop: @unchecked Sendable {
 
     public func start() {
         let unmanaged = Unmanaged.passRetained(self)
-        pthread_create(&thread, nil, { raw in
+        var handle = pthread_t()
+        let result = pthread_create(&handle, nil, { raw in
             let loop = Unmanaged<ControlLoop>.fromOpaque(raw.unsafelyUnwrapped).takeRetainedValue()
             pe_thread_name("pe-control")
             loop.run()
             return nil
         }, unmanaged.toOpaque())
+        precondition(result == 0, "the control thread cannot be made: no memory or too many threads")
+        thread = handle
     }
 
-    /// Ends the thread after what is queued.
+    /// Ends the thread after what is queued; safe before ``start()``.
     public func stop() {
         pthread_mutex_lock(mutex)
         stopping = true
         pthread_cond_signal(condition)
+        pthread_cond_broadcast(hasRoom)
         pthread_mutex_unlock(mutex)
-        pthread_join(thread, nil)
+        if let thread { pthread_join(thread, nil) }
+        thread = nil
     }
 
     private func run() {
@@ -143,6 +154,7 @@ public final class ControlLoop: @unchecked Sendable {
             queue.removeFirst(Self.batchLimit)
         }
         let isLast = stopping && queue.isEmpty
+        pthread_cond_broadcast(hasRoom)
         pthread_mutex_unlock(mutex)
         return (items, isLast)
     }
