@@ -114,13 +114,17 @@ public final class MemoryPorts {
 /// Copies between byte arrays and packet buffers.
 public enum PacketBytes {
     /// A buffer that holds `bytes` and came from `port`; nil when the pool is empty or the bytes do
-    /// not fit one buffer.
-    public static func make(_ bytes: [UInt8], port: UInt16, pool: OpaquePointer) -> MBuf? {
+    /// not fit one buffer. `headroom` other than the pool's own leaves that many bytes in front.
+    public static func make(
+        _ bytes: [UInt8], port: UInt16, pool: OpaquePointer, headroom: Int? = nil
+    ) -> MBuf? {
         guard let mbuf = pe_mbuf_alloc(pool) else { return nil }
-        guard bytes.count <= Int(mbuf.pointee.buf_len) - Int(mbuf.pointee.data_off) else {
+        let start = headroom ?? Int(mbuf.pointee.data_off)
+        guard start >= 0, bytes.count <= Int(mbuf.pointee.buf_len) - start else {
             pe_mbuf_free(mbuf)
             return nil
         }
+        mbuf.pointee.data_off = UInt16(truncatingIfNeeded: start)
         bytes.withUnsafeBytes { source in
             if let base = source.baseAddress {
                 Packet(mbuf).frame.copyMemory(from: base, byteCount: source.count)
@@ -130,6 +134,23 @@ public enum PacketBytes {
         mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: bytes.count)
         mbuf.pointee.port = port
         return mbuf
+    }
+    /// One frame in several buffers; nil when the pool is empty, a part does not fit or there is none.
+    public static func chain(_ parts: [[UInt8]], port: UInt16, pool: OpaquePointer) -> MBuf? {
+        var head: MBuf?
+        for part in parts {
+            let next = make(part, port: port, pool: pool)
+            if let first = head, let next {
+                if pe_mbuf_chain(first, next) == 0 { continue }
+                pe_mbuf_free(next)
+            } else if head == nil, let next {
+                head = next
+                continue
+            }
+            if let first = head { pe_mbuf_free(first) }
+            return nil
+        }
+        return head
     }
     /// The whole frame, over all segments.
     public static func of(_ packet: MBuf) -> [UInt8] {
