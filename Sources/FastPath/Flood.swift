@@ -30,7 +30,7 @@ extension Pipeline {
         }
         let isFromTunnel = context.pointee.isFromTunnel
         let targetCount = list.circuitCount &+ (isFromTunnel ? 0 : list.tunnelCount)
-        var flood = FloodedPacket(context: context, innerSum: nil, copyCount: 0)
+        var flood = FloodedPacket(context: context)
         var waiting: FDBValue?
         var index = 0
         while index < targetCount {
@@ -149,13 +149,16 @@ extension Pipeline {
         let domain = flood.context.pointee.domain
         memory.pointee.counters.add(domain: domain, .tunnelOutPackets, bytes: UInt64(byteCount))
         // The same for every target: computed once.
-        if adjacency.needsInnerSum, flood.innerSum == nil { flood.innerSum = innerSum(of: packet) }
+        if adjacency.needsInnerSum, !flood.hasInnerSum {
+            flood.innerSum = innerSum(of: packet)
+            flood.hasInnerSum = true
+        }
         header.pointee.data_len = UInt16(truncatingIfNeeded: adjacency.headerByteCount)
         header.pointee.pkt_len = UInt32(truncatingIfNeeded: adjacency.headerByteCount)
         let front = Packet(header)
         encapsulate(
             at: front.frame, adjacency, state.pointee.domains + Int(domain), hash: hash,
-            innerByteCount: byteCount, innerSum: flood.innerSum ?? 0)
+            innerByteCount: byteCount, innerSum: flood.innerSum)
         let port = adjacency.port
         join(front, Packet(clone), to: port, memory.pointee.io.port(port))
     }
@@ -175,7 +178,8 @@ extension Pipeline {
 struct FloodedPacket {
     let context: UnsafePointer<PacketContext>
     /// The frame's one's complement sum, once a path needed it.
-    var innerSum: UInt64?
+    var innerSum: UInt64 = 0
+    var hasInnerSum = false
     /// Copies made, or tried, beyond the packet that was received.
-    var copyCount: Int
+    var copyCount = 0
 }
