@@ -211,7 +211,7 @@ public struct IPPrefix: Hashable, Sendable, Comparable {
             self.init(address, length: address.bitCount)
         } else {
             guard (1...3).contains(parts[1].utf8.count), parts[1].allSatisfy({ $0.isASCII && $0.isNumber }),
-                let length = Int(parts[1])
+                parts[1].utf8.count == 1 || parts[1].first != "0", let length = Int(parts[1])
             else { return nil }
             self.init(address, length: length)
         }

@@ -24,7 +24,8 @@ public struct MACAddress: Hashable, Sendable, BitwiseCopyable {
 
     /// Parses `02:00:00:00:00:01` (or with `-`); nil for anything else.
     public init?(_ text: some StringProtocol) {
-        let parts = text.split(omittingEmptySubsequences: false) { $0 == ":" || $0 == "-" }
+        let separator: Character = text.contains("-") ? "-" : ":"
+        let parts = text.split(separator: separator, omittingEmptySubsequences: false)
         guard parts.count == 6 else { return nil }
         var bytes: [UInt8] = []
         for part in parts {
