@@ -94,11 +94,14 @@ def many_ports(lab, c, count=600):
     socket_path = f"{lab.directory}/many.sock"
     path = lab.path("many.yaml")
     ports = "".join(f"  - {{name: t{n}, driver: tap, device: t{n}}}\n" for n in range(count))
-    circuits = ", ".join(f"{{port: t{n}}}" for n in range(count))
+    half = count // 2     # more than 512 circuits of one VNI are more than its default flood limit
+    first, second = (", ".join(f"{{port: t{n}}}" for n in part)
+                     for part in (range(half), range(half, count)))
     with open(path, "w") as file:
         file.write("dataplane:\n  lcores: {main: 0, workers: [1]}\n"
                    f"  adminSocket: {socket_path}\nports:\n{ports}"
-                   f"l2vnis:\n  - {{name: many, vni: 600, ports: [{circuits}]}}\n"
+                   f"l2vnis:\n  - {{name: many, vni: 600, ports: [{first}]}}\n"
+                   f"  - {{name: more, vni: 601, ports: [{second}]}}\n"
                    "control: {routes: none, shadow: false}\n")
     log = lab.path("many.log")
     began = time.monotonic()
