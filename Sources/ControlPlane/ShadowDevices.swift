@@ -57,7 +57,7 @@ public final class ShadowDevices: @unchecked Sendable {
                 outcome.problems.append(conflict.text)
                 failed.insert(conflict.vni)
             }
-            for device in plan.vxlans { silence(device.index, device.device) }
+            silence(plan.vxlans)
             outcome.attachments = plan.ready
             if plan.isDone { return outcome }
             outcome.problems += remove(plan.leftovers)
@@ -124,24 +124,40 @@ public final class ShadowDevices: @unchecked Sendable {
         }
     }
 
-    /// Drops what the vxlan device would send or receive. The drop stays when the process is killed: the
+    /// Drops what the vxlan devices would send or receive. The drop stays when the process is killed: the
     /// devices stay too.
-    private func silence(_ index: UInt32, _ device: String) {
-        guard silenced.insert(index).inserted else { return }
-        let interface = Int32(truncatingIfNeeded: index)
-        let failure: Int32? = try? namespace.run {
-            for ingress in [Int32(0), 1] {
-                var result = pe_tc_drop_install(interface, ingress)
-                if result < 0 { result = pe_tc_drop_attach_clsact(interface, ingress) }
-                if result < 0 { return 0 &- result }
+    private func silence(_ devices: [(index: UInt32, device: String)]) {
+        let new = devices.filter { silenced.insert($0.index).inserted }
+        guard !new.isEmpty else { return }
+        let failures = try? namespace.run { () -> [Int32] in
+            let joined = new.map { pe_tc_drop_join_blocks(Int32(truncatingIfNeeded: $0.index)) }
+            let filled = joined.contains { $0 == 0 || $0 == -EEXIST } ? pe_tc_drop_fill_blocks() : -EOPNOTSUPP
+            return zip(new, joined).map { device, joined in
+                joined == 0 && filled == 0 ? 0 : Self.silenceAlone(device.index, sharesBlocks: filled == 0)
             }
-            return 0
         }
-        guard failure != 0 else { return }
-        log(
-            .warning,
-            "cannot silence \(device) by BPF: \(errorText(failure ?? ESRCH)); what this network namespace "
-                + "itself sends to hosts of the VNI leaves the node on UDP port \(port), and what arrives "
-                + "there reaches the bridge")
+        for (index, device) in new.enumerated() {
+            let failure = failures?[index] ?? ESRCH
+            guard failure != 0 else { continue }
+            log(
+                .warning,
+                "cannot silence \(device.device) by BPF: \(errorText(failure)); what this network namespace "
+                    + "itself sends to hosts of the VNI leaves the node on UDP port \(port), and what "
+                    + "arrives there reaches the bridge")
+        }
+    }
+
+    /// For a device that has a clsact qdisc already, or a kernel without shared blocks. 0 or errno.
+    /// - Parameter sharesBlocks: the filled blocks are there, and an earlier life of pe-dp made devices
+    ///   share them; such a device takes no filter of its own (EOPNOTSUPP, net/sched/cls_api.c).
+    private static func silenceAlone(_ index: UInt32, sharesBlocks: Bool) -> Int32 {
+        for ingress in [Int32(0), 1] {
+            let interface = Int32(truncatingIfNeeded: index)
+            var result = pe_tc_drop_attach_clsact(interface, ingress)
+            if result == -EOPNOTSUPP, sharesBlocks { result = 0 }
+            if result < 0 { result = pe_tc_drop_install(interface, ingress) }
+            if result < 0 { return 0 &- result }
+        }
+        return 0
     }
 }

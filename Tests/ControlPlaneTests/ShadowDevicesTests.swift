@@ -128,8 +128,7 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
         let counters = far.shell("nstat -az UdpNoPorts UdpInDatagrams | tail -2")
         #expect(counters.contains("UdpNoPorts                      0"), "\(before) \(counters)")
         // The same without the drop does leave: the check above can fail.
-        let index = Int32(outcome.attachments[0].vxlan)
-        _ = try namespace.run { (pe_tc_drop_remove(index, 0), pe_tc_drop_detach_clsact(index, 0)) }
+        test.shell("tc qdisc del dev pevx110 clsact")
         test.shell("ping -c 3 -i 0.05 -W 1 198.51.100.9")
         let after = far.shell("nstat -az UdpNoPorts | tail -1")
         #expect(!after.contains("UdpNoPorts                      0"), "\(after)")
@@ -149,7 +148,14 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
         let log = EventLog()
         let feed = try KernelFeed(in: namespace) { log.add($0) }
         defer { feed.stop() }
+        // Without the drop of the first life, the second must bring it back.
+        test.shell("tc qdisc del dev pevx2 clsact")
         let again = try ShadowDevices(in: namespace).ensure(vnis)
+        for device in ["pevx1", "pevx2"] {
+            for hook in ["ingress", "egress"] {
+                #expect(test.shell("tc filter show dev \(device) \(hook)").contains("pe_drop"))
+            }
+        }
         #expect(again.problems == [] && again.attachments == first.attachments)
         Thread.sleep(forTimeInterval: 0.2)
         #expect(log.events.isEmpty)

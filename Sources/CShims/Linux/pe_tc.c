@@ -20,6 +20,8 @@
 enum { ATTACH_TCX_INGRESS = 46, ATTACH_TCX_EGRESS = 47 };
 // Our filter among others on the same hook: its priority and handle.
 enum { FILTER_PRIORITY = 0x7065, FILTER_HANDLE = 1 };
+// The shared blocks, numbered per namespace.
+enum { INGRESS_BLOCK = 0x70656401, EGRESS_BLOCK = 0x70656402 };
 
 /// The BPF_LINK_CREATE member of union bpf_attr, with the tcx fields of 6.6.
 struct link_create {
@@ -168,9 +170,10 @@ static struct nl_msg *tc_message(int type, int flags, int ifindex, uint32_t hand
 
 static uint32_t filter_info(void) { return TC_H_MAKE((uint32_t)FILTER_PRIORITY << 16, htons(ETH_P_ALL)); }
 
-static int add_filter(struct nl_sock *socket, int ifindex, int ingress, int program) {
+/// `parent` is a hook of the device, or the number of a block when `ifindex` is TCM_IFINDEX_MAGIC_BLOCK.
+static int add_filter(struct nl_sock *socket, int ifindex, uint32_t parent, int program) {
   struct nl_msg *msg = tc_message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, ifindex, FILTER_HANDLE,
-                                  hook(ingress), filter_info(), "bpf");
+                                  parent, filter_info(), "bpf");
   if (!msg) return -ENOMEM;
   struct nlattr *options = nla_nest_start(msg, TCA_OPTIONS);
   if (!options || nla_put_u32(msg, TCA_BPF_FD, (uint32_t)program) < 0 ||
@@ -205,7 +208,8 @@ int pe_tc_drop_attach_clsact(int ifindex, int ingress) {
                                       TC_H_MAKE(TC_H_CLSACT, 0), TC_H_CLSACT, 0, "clsact");
     if (qdisc) {
       result = talk(socket, qdisc);
-      if (result == 0 || result == -EEXIST) result = add_filter(socket, ifindex, ingress, program);
+      if (result == 0 || result == -EEXIST)
+        result = add_filter(socket, ifindex, hook(ingress), program);
     }
     nl_socket_free(socket);
   }
@@ -222,5 +226,37 @@ int pe_tc_drop_detach_clsact(int ifindex, int ingress) {
       tc_message(RTM_DELTFILTER, 0, ifindex, FILTER_HANDLE, hook(ingress), filter_info(), "bpf");
   if (msg) result = talk(socket, msg);
   nl_socket_free(socket);
+  return result;
+}
+
+int pe_tc_drop_join_blocks(int ifindex) {
+  if (ifindex <= 0) return -ENODEV;
+  struct nl_sock *socket = open_route();
+  if (!socket) return -ENOMEM;
+  int result = -ENOMEM;
+  struct nl_msg *qdisc = tc_message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, ifindex,
+                                    TC_H_MAKE(TC_H_CLSACT, 0), TC_H_CLSACT, 0, "clsact");
+  if (qdisc) {
+    if (nla_put_u32(qdisc, TCA_INGRESS_BLOCK, INGRESS_BLOCK) < 0 ||
+        nla_put_u32(qdisc, TCA_EGRESS_BLOCK, EGRESS_BLOCK) < 0)
+      nlmsg_free(qdisc);
+    else
+      result = talk(socket, qdisc);
+  }
+  nl_socket_free(socket);
+  return result;
+}
+
+int pe_tc_drop_fill_blocks(void) {
+  int program = load_drop();
+  if (program < 0) return program;
+  struct nl_sock *socket = open_route();
+  int result = -ENOMEM;
+  if (socket) {
+    result = add_filter(socket, (int)TCM_IFINDEX_MAGIC_BLOCK, INGRESS_BLOCK, program);
+    if (result == 0) result = add_filter(socket, (int)TCM_IFINDEX_MAGIC_BLOCK, EGRESS_BLOCK, program);
+    nl_socket_free(socket);
+  }
+  close(program); // the filters hold it
   return result;
 }

@@ -23,4 +23,13 @@ int pe_tc_drop_attach_clsact(int ifindex, int ingress);
 /// Removes the filter of pe_tc_drop_attach_clsact and nothing else; the clsact qdisc stays, others may
 /// use it. 0, or -errno (-ENOENT or -EINVAL when there was none).
 int pe_tc_drop_detach_clsact(int ifindex, int ingress);
+
+/// Makes the device share the filter blocks that pe_tc_drop_fill_blocks fills, both ways; until then
+/// nothing is dropped. A grace period of the kernel for each device, which TCX needs, is saved; so this is
+/// the way for thousands of devices. Outlives the process. 0, -EEXIST when the device has a clsact qdisc
+/// already, or -errno.
+int pe_tc_drop_join_blocks(int ifindex);
+/// Drops everything in the shared blocks of the namespace; to be called after the first device has joined.
+/// Replaces an earlier filter. 0 or -errno.
+int pe_tc_drop_fill_blocks(void);
 #pragma clang assume_nonnull end
