@@ -7,7 +7,8 @@ public struct DecodeError: Error, Hashable, Sendable {
         case short
         /// Attributes are nested in more levels (`needed`) than are allowed (`available`).
         case nestedTooDeep
-        /// The field has a value (`needed`) that it must not have; `available` is the largest allowed.
+        /// The field has a value (`needed`) that it must not have; `available` is the largest
+        /// allowed.
         case invalidValue
         /// A field without which the message has no meaning is not there.
         case missing

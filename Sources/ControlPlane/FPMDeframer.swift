@@ -5,16 +5,16 @@
 ///     0        1        2                 4
 ///     | version | type  | length (be16)   | netlink messages ...
 ///
-/// The length counts the header. Chunks may be cut anywhere. At most one incomplete frame, below 64 KiB,
-/// is kept.
+/// The length counts the header. Chunks may be cut anywhere. At most one incomplete frame, below 64
+/// KiB, is kept.
 public struct FPMDeframer: Sendable {
     /// Why a frame was not delivered.
     public enum Fault: Hashable, Sendable {
         /// The frame was skipped: another version or type, but a length that can be trusted.
         case version(UInt8)
         case type(UInt8)
-        /// The length is below the header's: nothing tells where the next frame begins, so the connection
-        /// has to be closed.
+        /// The length is below the header's: nothing tells where the next frame begins, so the
+        /// connection has to be closed.
         case length(UInt16)
     }
     public enum Event {

@@ -11,8 +11,9 @@ public struct FPMServerError: Error, CustomStringConvertible, Sendable {
 
 /// Accepts any number of zebras (up to ``maximumConnections``) and turns their frames into events.
 ///
-/// zebra connects every three seconds until somebody listens (FRR zebra/dplane_fpm_nl.c), so starting and
-/// stopping need no order. The peers are trusted with routes, not with the process: any bytes are survived.
+/// zebra connects every three seconds until somebody listens (FRR zebra/dplane_fpm_nl.c), so
+/// starting and stopping need no order. The peers are trusted with routes, not with the process:
+/// any bytes are survived.
 public final class FPMServer: Sendable {
     /// FRR needs one, or two with both of its modules loaded.
     public static let maximumConnections = 16

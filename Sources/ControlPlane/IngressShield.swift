@@ -3,11 +3,12 @@
 import CLinux
 import Glibc
 
-/// Drops everything that a device receives before the kernel's stack sees it, or everything it would send.
+/// Drops everything that a device receives before the kernel's stack sees it, or everything it
+/// would send.
 ///
-/// AF_PACKET sockets still get what is received: the hook comes after them (net/core/dev.c). So a port that
-/// pe-dp serves by AF_PACKET belongs to pe-dp alone. The drop ends when ``remove()`` is called or the value
-/// is released.
+/// AF_PACKET sockets still get what is received: the hook comes after them (net/core/dev.c). So a
+/// port that pe-dp serves by AF_PACKET belongs to pe-dp alone. The drop ends when ``remove()`` is
+/// called or the value is released.
 public final class IngressShield: @unchecked Sendable {
     public enum Direction: Hashable, Sendable { case ingress, egress }
     /// How the program is attached.

@@ -21,14 +21,16 @@ public struct NamespaceError: Error, CustomStringConvertible, Hashable, Sendable
 
 /// A dedicated thread that enters a network namespace once, before it runs anything.
 ///
-/// A descriptor keeps the namespace in which it was opened, so sockets, TAPs and BPF attachments are made
-/// by closures that run here and are then used from anywhere. No other thread changes its namespace.
+/// A descriptor keeps the namespace in which it was opened, so sockets, TAPs and BPF attachments
+/// are made by closures that run here and are then used from anywhere. No other thread changes its
+/// namespace.
 public final class NetworkNamespace: @unchecked Sendable {
     /// The file that names the namespace; nil is the process's own.
     public let path: String?
     private let queue = JobQueue()
 
-    /// - Parameter name: a name under /run/netns, a path (with a slash), or nil for the own namespace.
+    /// - Parameter name: a name under /run/netns, a path (with a slash), or nil for the own
+    ///   namespace.
     public init(_ name: String?) throws {
         path = name.map { $0.contains("/") ? $0 : "/run/netns/\($0)" }
         let thread = Box<pthread_t>(0)
@@ -86,7 +88,8 @@ private final class Box<T>: @unchecked Sendable {
     init(_ value: T) { self.value = value }
 }
 
-/// Work for another thread; whoever hands it over waits until it is done or keeps out of what it touches.
+/// Work for another thread; whoever hands it over waits until it is done or keeps out of what it
+/// touches.
 private struct Job: @unchecked Sendable {
     let body: () -> Void
     init(_ body: @escaping () -> Void) { self.body = body }

@@ -6,17 +6,18 @@ import Wire
 
 /// The shadow devices of FRR's namespace: per VNI a bridge, a vxlan device and an attachment port.
 ///
-/// FRR originates routes for a VNI when a vxlan device with that VNI and a local address is in a bridge, and
-/// learns local MACs from rows on the bridge's other ports. It looks neither at the UDP port nor at the
-/// carrier. So the vxlan device uses another UDP port, neither learns nor floods, and a BPF program drops
-/// what it would send and receive; the attachment port is a TAP without a process.
+/// FRR originates routes for a VNI when a vxlan device with that VNI and a local address is in a
+/// bridge, and learns local MACs from rows on the bridge's other ports. It looks neither at the UDP
+/// port nor at the carrier. So the vxlan device uses another UDP port, neither learns nor floods,
+/// and a BPF program drops what it would send and receive; the attachment port is a TAP without a
+/// process.
 ///
 /// Used by one thread at a time.
 public final class ShadowDevices: @unchecked Sendable {
     /// Not the assigned 4789, which stays free.
     public static let defaultPort: UInt16 = 14_789
-    /// Looks at the kernel before what is still missing counts as failed: bridges, vxlan devices, their
-    /// settings, and one to see that all is well; twice, in case devices had to be made anew.
+    /// Looks at the kernel before what is still missing counts as failed: bridges, vxlan devices,
+    /// their settings, and one to see that all is well; twice, in case devices had to be made anew.
     private static let rounds = 8
 
     /// What came of ``ensure(_:)``.
@@ -44,8 +45,8 @@ public final class ShadowDevices: @unchecked Sendable {
         socket = try KernelSocket(in: namespace)
     }
 
-    /// Makes the devices of the wanted VNIs be there and be right, and no others of pe-dp's. What is right
-    /// already is not touched: the kernel sends no notification for it.
+    /// Makes the devices of the wanted VNIs be there and be right, and no others of pe-dp's. What
+    /// is right already is not touched: the kernel sends no notification for it.
     public func ensure(_ wanted: [ShadowVNI]) throws -> Outcome {
         managed = Set(wanted.flatMap(\.names))
         var wanted = wanted
@@ -124,8 +125,8 @@ public final class ShadowDevices: @unchecked Sendable {
         }
     }
 
-    /// Drops what the vxlan devices would send or receive. The drop stays when the process is killed: the
-    /// devices stay too.
+    /// Drops what the vxlan devices would send or receive. The drop stays when the process is
+    /// killed: the devices stay too.
     private func silence(_ devices: [(index: UInt32, device: String)]) {
         let new = devices.filter { silenced.insert($0.index).inserted }
         guard !new.isEmpty else { return }
@@ -148,7 +149,8 @@ public final class ShadowDevices: @unchecked Sendable {
     }
 
     /// For a device that has a clsact qdisc already, or a kernel without shared blocks. 0 or errno.
-    /// - Parameter sharesBlocks: the filled blocks are there, and an earlier life of pe-dp made devices
+    /// - Parameter sharesBlocks: the filled blocks are there, and an earlier life of pe-dp made
+    ///   devices
     ///   share them; such a device takes no filter of its own (EOPNOTSUPP, net/sched/cls_api.c).
     private static func silenceAlone(_ index: UInt32, sharesBlocks: Bool) -> Int32 {
         for ingress in [Int32(0), 1] {

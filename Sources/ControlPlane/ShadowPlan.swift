@@ -30,8 +30,8 @@ public struct ShadowAttachment: Hashable, Sendable {
     public var attachment: UInt32
 }
 
-/// One look at the kernel's devices: what can be done now. Steps that need an index which only an earlier
-/// step brings are planned after the next look.
+/// One look at the kernel's devices: what can be done now. Steps that need an index which only an
+/// earlier step brings are planned after the next look.
 struct ShadowPlan {
     /// Marks devices that pe-dp made (IFLA_GROUP): "pedp".
     static let group: UInt32 = 0x7065_6470

@@ -170,7 +170,8 @@ static struct nl_msg *tc_message(int type, int flags, int ifindex, uint32_t hand
 
 static uint32_t filter_info(void) { return TC_H_MAKE((uint32_t)FILTER_PRIORITY << 16, htons(ETH_P_ALL)); }
 
-/// `parent` is a hook of the device, or the number of a block when `ifindex` is TCM_IFINDEX_MAGIC_BLOCK.
+/// `parent` is a hook of the device, or the number of a block when `ifindex` is
+/// TCM_IFINDEX_MAGIC_BLOCK.
 static int add_filter(struct nl_sock *socket, int ifindex, uint32_t parent, int program) {
   struct nl_msg *msg = tc_message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, ifindex, FILTER_HANDLE,
                                   parent, filter_info(), "bpf");

@@ -5,7 +5,8 @@ import Wire
 /// Decodes the addresses of devices.
 enum AddressDecoder {
     private static let headerSize = 8
-    // IFA_* types. On a point-to-point device IFA_ADDRESS is the far end, IFA_LOCAL the own address.
+    // IFA_* types. On a point-to-point device IFA_ADDRESS is the far end, IFA_LOCAL the own
+    // address.
     private static let address: UInt16 = 1, local: UInt16 = 2
 
     static func decode(

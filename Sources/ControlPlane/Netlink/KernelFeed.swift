@@ -1,12 +1,14 @@
-// A thread that follows the kernel's state: notifications and dumps become events, effects become requests.
+// A thread that follows the kernel's state: notifications and dumps become events, effects become
+// requests.
 
 import CLinux
 import Glibc
 
 /// Follows one network namespace by route netlink.
 ///
-/// Everything happens on one thread of its own, so that events come in an order in which they can be
-/// applied: what was notified before a dump comes before it, what is notified during it comes after it.
+/// Everything happens on one thread of its own, so that events come in an order in which they can
+/// be applied: what was notified before a dump comes before it, what is notified during it comes
+/// after it.
 public final class KernelFeed: @unchecked Sendable {
     /// Receive buffer for notifications: about 60 000 FDB rows between two looks.
     public static let defaultReceiveBytes: Int32 = 64 << 20
@@ -51,7 +53,8 @@ public final class KernelFeed: @unchecked Sendable {
         notifications = try openRouteSocket(in: namespace, receiveBytes: receiveBytes)
         for group in Self.stateGroups + (includeRoutes ? Self.routeGroups : []) {
             let result = pe_netlink_join(notifications, group)
-            // RTNLGRP_NEXTHOP came with kernel 5.3; without it there are no next-hop objects either.
+            // RTNLGRP_NEXTHOP came with kernel 5.3; without it there are no next-hop objects
+            // either.
             guard result == 0 || group == 32 else {
                 throw KernelError(
                     what: "subscribe to route netlink group \(group)", errno: 0 &- result)
@@ -62,8 +65,8 @@ public final class KernelFeed: @unchecked Sendable {
 
     deinit { pe_netlink_close(notifications) }
 
-    /// Has the effects that concern the kernel done, in order; others are ignored. Returns at once; what
-    /// fails comes back as ``ControlEvent/kernelRequestFailed``.
+    /// Has the effects that concern the kernel done, in order; others are ignored. Returns at once;
+    /// what fails comes back as ``ControlEvent/kernelRequestFailed``.
     public func perform(_ effects: [ControlEffect]) {
         let own = effects.filter { $0 == .dumpKernel || KernelRequest($0) != nil }
         if !own.isEmpty { commands.add(.perform(own)) }

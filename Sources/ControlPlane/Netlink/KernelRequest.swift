@@ -19,7 +19,8 @@ public enum KernelRequest: Hashable, Sendable {
     case createVXLAN(
         name: String, vni: VNI, local: IPAddress, port: UInt16, bridge: UInt32, group: UInt32)
     case deleteLink(interface: UInt32)
-    /// Every device of the group at once: the kernel waits for its readers once instead of once for each.
+    /// Every device of the group at once: the kernel waits for its readers once instead of once for
+    /// each.
     case deleteLinks(group: UInt32)
     case setMaster(interface: UInt32, bridge: UInt32)
     case setGroup(interface: UInt32, group: UInt32)
@@ -123,7 +124,8 @@ private enum MessageType {
 }
 
 extension KernelRequest {
-    /// The message with its acknowledgement requested; nil when it cannot be written (a name too long).
+    /// The message with its acknowledgement requested; nil when it cannot be written (a name too
+    /// long).
     func message(sequence: UInt32) -> [UInt8]? {
         switch self {
         case .addFDB(let index, let mac):

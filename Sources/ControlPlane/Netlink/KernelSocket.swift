@@ -173,8 +173,8 @@ public final class KernelSocket: @unchecked Sendable {
 
     // MARK: Requests
 
-    /// Performs the requests in order, many at a time; the result has one entry for each, nil when it was
-    /// done. One that fails does not stop those behind it.
+    /// Performs the requests in order, many at a time; the result has one entry for each, nil when
+    /// it was done. One that fails does not stop those behind it.
     public func perform(_ requests: [KernelRequest]) -> [KernelError?] {
         var results = [KernelError?](repeating: nil, count: requests.count)
         var batch: [UInt8] = []
@@ -306,7 +306,8 @@ private func forEachAcknowledgement(
         else { continue }
         var detail: String?
         if header.flags & detailsFlag != 0 {
-            // Behind the code: the request's header, and unless it was capped the rest of the request.
+            // Behind the code: the request's header, and unless it was capped the rest of the
+            // request.
             let request = (try? header.body.load(4, "nlmsg_len", as: UInt32.self)) ?? 0
             let skipped = header.flags & cappedFlag != 0 ? NetlinkHeader.size : aligned(Int(request))
             if var attributes = try? NetlinkAttributes(header.body.rest(after: 4 + skipped)) {

@@ -48,7 +48,8 @@ enum LinkDecoder {
         return .link(link)
     }
 
-    /// IFLA_AF_SPEC of an ordinary link: one nest for each address family, of which AF_INET6 counts.
+    /// IFLA_AF_SPEC of an ordinary link: one nest for each address family, of which AF_INET6
+    /// counts.
     private static func readInet6(
         _ attribute: NetlinkAttribute, into link: inout LinkMessage
     ) throws(DecodeError) {

@@ -4,10 +4,12 @@ import Wire
 
 /// One attribute of a message or of a nest.
 struct NetlinkAttribute {
-    /// Without NLA_F_NESTED and NLA_F_NET_BYTEORDER: FRR sets the former even where the kernel does not.
+    /// Without NLA_F_NESTED and NLA_F_NET_BYTEORDER: FRR sets the former even where the kernel does
+    /// not.
     let type: UInt16
     let isMarkedNested: Bool
-    /// The payload; exactly nla_len - 4 bytes. Padding after it is whatever lay on the sender's stack.
+    /// The payload; exactly nla_len - 4 bytes. Padding after it is whatever lay on the sender's
+    /// stack.
     let value: ByteReader
     /// Levels of attributes around this one.
     let depth: Int
@@ -59,8 +61,8 @@ struct NetlinkAttribute {
         try NetlinkAttributes(value, depth: depth + 1, what())
     }
 
-    /// Ignores an attribute that nothing here knows. What is inside a nest is not judged, except that it
-    /// may not be nested deeper than anything real is.
+    /// Ignores an attribute that nothing here knows. What is inside a nest is not judged, except
+    /// that it may not be nested deeper than anything real is.
     func skip(_ what: @autoclosure () -> String) throws(DecodeError) {
         guard isMarkedNested else { return }
         var inner = try nested(what())
@@ -111,8 +113,8 @@ struct NetlinkAttributes {
         self.depth = depth
     }
 
-    /// The next attribute; nil at the end. Throws when its length is below the header's or goes beyond
-    /// what is there.
+    /// The next attribute; nil at the end. Throws when its length is below the header's or goes
+    /// beyond what is there.
     mutating func next(
         _ what: @autoclosure () -> String = "nla_len"
     ) throws(DecodeError) -> NetlinkAttribute? {

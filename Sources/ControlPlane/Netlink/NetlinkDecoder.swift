@@ -3,8 +3,8 @@
 /// Turns netlink bytes into ``NetlinkMessage`` values.
 ///
 /// Integers are in host byte order, addresses in network order. A fault inside a message costs that
-/// message only; a message whose own length is unusable ends the buffer, because nothing tells where the
-/// next one begins.
+/// message only; a message whose own length is unusable ends the buffer, because nothing tells
+/// where the next one begins.
 public enum NetlinkDecoder {
     /// - Returns: the messages in the order they came, and one error for each that was given up.
     public static func decode(

@@ -31,8 +31,8 @@ enum NextHopDecoder {
         return .nextHop(message)
     }
 
-    /// NHA_GROUP: struct nexthop_grp, 8 bytes each. The byte behind the weight extends it since kernel
-    /// 6.12 only, and is not always initialised by FRR: it is ignored.
+    /// NHA_GROUP: struct nexthop_grp, 8 bytes each. The byte behind the weight extends it since
+    /// kernel 6.12 only, and is not always initialised by FRR: it is ignored.
     private static func members(_ value: ByteReader) throws(DecodeError) -> [NextHopMessage.Member] {
         var result: [NextHopMessage.Member] = []
         result.reserveCapacity(value.count / 8)

@@ -1,4 +1,5 @@
-// RTM_NEWROUTE and RTM_DELROUTE (struct rtmsg, include/uapi/linux/rtnetlink.h; FRR zebra/rt_netlink.c).
+// RTM_NEWROUTE and RTM_DELROUTE (struct rtmsg, include/uapi/linux/rtnetlink.h; FRR
+// zebra/rt_netlink.c).
 
 import Wire
 
@@ -94,8 +95,8 @@ private struct RouteFields {
         }
     }
 
-    /// The next hops written in the route. FRR 8.4.4 writes the encapsulations of a multipath route behind
-    /// RTA_MULTIPATH, one for each member in order.
+    /// The next hops written in the route. FRR 8.4.4 writes the encapsulations of a multipath route
+    /// behind RTA_MULTIPATH, one for each member in order.
     func nextHops() throws(DecodeError) -> [RouteNextHop] {
         let vnis = try encap.vnis()
         guard var members else {
@@ -114,9 +115,9 @@ private struct RouteFields {
         return members
     }
 
-    /// RTA_MULTIPATH: struct rtnexthop, each followed by its attributes. FRR 8.5.7, 9.0.5, 9.1.3 and 10.0.5
-    /// put the encapsulation between two of them, where only an attribute of that length can be meant:
-    /// no rtnexthop has fewer than 8 bytes.
+    /// RTA_MULTIPATH: struct rtnexthop, each followed by its attributes. FRR 8.5.7, 9.0.5, 9.1.3
+    /// and 10.0.5 put the encapsulation between two of them, where only an attribute of that length
+    /// can be meant: no rtnexthop has fewer than 8 bytes.
     private func multipath(_ attribute: NetlinkAttribute) throws(DecodeError) -> [RouteNextHop] {
         let headerSize = 8
         var rest = attribute.value
