@@ -52,6 +52,7 @@ public final class TableCompiler {
         for port in configuration.l2vnis.map(\.vxlanPort) + configuration.l3vnis.map(\.vxlanPort)
         where !vxlanPorts.contains(port) { vxlanPorts.append(port) }
         try tables.setEndpoints(endpoints, vxlanPorts: vxlanPorts)
+        tables.outerHeader.zeroChecksumIPv6 = configuration.underlays.contains(where: \.udp6ZeroChecksumTx)
         for port in 0..<state.numbering.portCount { try setPort(UInt16(port), state) }
         for (position, l2vni) in configuration.l2vnis.enumerated() {
             var flags: BridgeDomain.Flags = []

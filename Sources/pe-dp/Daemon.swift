@@ -128,6 +128,7 @@ final class Daemon: @unchecked Sendable {
         options.bufferCount = dataplane.mbufs
         options.largestMTU = configuration.ports.map(\.mtu).max() ?? 1500
         options.pciAddresses = configuration.ports.filter { $0.driver == .pci }.map(\.device)
+        options.memoryMegabytes = dataplane.memoryMegabytes
         options.extraArguments = dataplane.eal
         options.filePrefix = "pe-dp-\(getpid())"
         let environment = try Environment.start(options)

@@ -29,6 +29,7 @@ extension PortDefinition {
         self.init(name: port.name, source: source)
         mtu = port.mtu
         mac = port.mac ?? port.exception?.mac
+        namespace = port.netns.map { $0.contains("/") ? $0 : "/run/netns/\($0)" }
         // An address that is not the device's own is seen in promiscuous mode only.
         promiscuous = !isUnderlay || mac != nil
     }
