@@ -109,6 +109,8 @@ struct OneVNI: ShowProvider {
         #expect(bound == 0 && listen(listener, 1) == 0)
         Thread.detachNewThread {
             let peer = accept(listener, nil, nil)
+            var request = [UInt8](repeating: 0, count: 512)
+            _ = recv(peer, &request, request.count, 0)
             _ = send(peer, Array("SSH-2.0\r\n".utf8), 9, Int32(MSG_NOSIGNAL))
             close(peer)
         }

@@ -40,6 +40,9 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
         FaultCase("control character", "ports: \u{1}\n", 1, 8, "yaml", "not valid YAML: control characters are not allowed"),
         FaultCase("key twice", "control: {}\nports: []\ncontrol: {}\n", 3, 1, "yaml", "the key \"control\" occurs twice in one mapping, first at line 1"),
         FaultCase("key twice in a line", "control: {routes: none, shadow: true, routes: fpm}", 1, 39, "yaml", "the key \"routes\" occurs twice"),
+        FaultCase("quoted key twice", "control:\n  'routes': none\n  fpm: {listen: \"[::1]:5\"}\n  'routes': fpm\n", 4, 3, "yaml", "the key \"routes\" occurs twice"),
+        FaultCase("key twice beside its like", "ports:\n- name: a\n  driver: null\n  name: b\n- name: c\n  driver: null\n", 4, 3, "yaml", "the key \"name\" occurs twice in one mapping, first at line 2"),
+        FaultCase("nested key is not the same", "control: {routes: none, fpm: {listen: none}, fpm: none}", 1, 46, "yaml", "the key \"fpm\" occurs twice"),
         FaultCase("alias", "ports: &a []\nl2vnis: *a\n", 1, 8, "yaml", "YAML anchors and aliases"),
         FaultCase("unknown section", "prots: []", 1, 1, "file", "unknown key \"prots\" (did you mean \"ports\"?)"),
         FaultCase("unknown key", "dataplane:\n  lcores: {main: 0}\n  limit: {}\n", 3, 3, "dataplane", "unknown key \"limit\" (did you mean \"limits\"?)"),
@@ -126,7 +129,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
         FaultCase("VLAN 0", base + "l2vnis: [{vni: 1, ports: [{port: h1, vlan: 0}]}]", 3, 44, "l2vnis[0].ports[0].vlan", "0 is out of range"),
         FaultCase("VLAN 4095", base + "l2vnis: [{vni: 1, ports: [{port: h1, vlan: 4095}]}]", 3, 44, "l2vnis[0].ports[0].vlan", "4095 is out of range"),
         FaultCase("nine UDP ports", base + "l2vnis:\n" + (1...9).map { "- {vni: \($0), vxlanPort: \(4788 + $0)}\n" }.joined(), 12, 23, "l2vnis[8].vxlanPort", "vxlanPort 4797 is one more than the 8"),
-        FaultCase("name twice", base + "l2vnis: [{vni: 1, name: a}, {vni: 2, name: a}]", 3, 44, "l2vnis[1].name", "L2VNI \"a\" is already defined (line 3)"),
+        FaultCase("name twice", base + "l2vnis: [{vni: 1, name: a}, {vni: 2, name: a}]", 3, 44, "l2vnis[1].name", "L2VNI \"a\" is already defined at l2vnis[0] (line 3)"),
         FaultCase("more than the limit", "dataplane: {limits: {l2vnis: 1}}\nl2vnis: [{vni: 1}, {vni: 2}]", 2, 9, "l2vnis", "2 are more than the limit of 1 l2vnis"),
     ]
 
@@ -210,6 +213,17 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
             let text = String(repeating: open, count: 100_000) + String(repeating: close, count: 100_000)
             #expect(!Configuration.read(yaml: text).faults.isEmpty)
         }
+    }
+
+    @Test("many faults and many duplicate keys take little time") func manyFaults() {
+        var text = "ports:\n"
+        for index in 0..<1000 { text += "  - {name: p\(index), driver: null}\n" }
+        text += "l2vnis:\n"
+        for index in 1..<2000 { text += "  - {vni: \(index), ports: [{port: q\(index)}]}\n" }
+        for _ in 0..<50 { text += "control: {}\n" }
+        let start = ContinuousClock.now
+        #expect(Configuration.read(yaml: text).faults.count > 50)
+        #expect(ContinuousClock.now - start < .seconds(60))
     }
 
     @Test("faults are bounded") func bounded() {

@@ -61,12 +61,11 @@ extension ConfigurationParser {
         var result = Configuration.L2VNI(name: "", vni: vni ?? VNI(word: 0))
         result.name = section["name"]?.label() ?? vni.map { "vni\($0)" } ?? ""
         result.location = value.location
-        if let name = section["name"],
-            let other = configuration.l2vnis.first(where: { $0.name == result.name })
-        {
-            name.fault(
-                "L2VNI \"\(result.name)\" is already defined (line \(other.location.line))",
-                "choose another name")
+        if let first = l2vniMentions[result.name] {
+            (section["name"] ?? value).fault(
+                "L2VNI \"\(result.name)\" is already defined at \(first.text)", "choose another name")
+        } else if !result.name.isEmpty {
+            l2vniMentions[result.name] = Mention(path: value.path, line: value.location.line)
         }
         result.vxlanPort = parseVXLANPort(section)
         result.underlayIsIPv6 = parseFamily(section)
@@ -78,7 +77,9 @@ extension ConfigurationParser {
         for item in section.items("ports") {
             if let circuit = parseCircuit(item) { result.circuits.append(circuit) }
         }
-        if vni != nil { configuration.l2vnis.append(result) }
+        guard let vni else { return }
+        l2vniIndexes[vni] = configuration.l2vnis.count
+        configuration.l2vnis.append(result)
     }
 
     /// A VNI that no other L2VNI or L3VNI has.
@@ -132,7 +133,7 @@ extension ConfigurationParser {
             .section(["name"])?.required("name", "name an L3VNI")
         guard let name, let text = name.string() else { return nil }
         if let l3vni = configuration.l3vnis.first(where: { $0.name == text }) { return l3vni.vrf }
-        let near = ConfigurationReader.suggestion(
+        let near = reader.suggestion(
             for: text, among: configuration.l3vnis.map(\.name))
         name.fault("there is no L3VNI \"\(name.shown)\"\(near)", "define it under l3vnis")
         return nil

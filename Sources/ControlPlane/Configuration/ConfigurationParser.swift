@@ -80,6 +80,9 @@ struct ConfigurationParser {
     var exceptionMentions: [String: Mention] = [:]
     var underlayPorts: [String: Mention] = [:]
     var vniMentions: [VNI: Mention] = [:]
+    var l2vniMentions: [String: Mention] = [:]
+    /// Where in `configuration.l2vnis` a VNI stands.
+    var l2vniIndexes: [VNI: Int] = [:]
     var circuitMentions: [String: Mention] = [:]
     var vxlanPorts: Set<UInt16> = []
 

@@ -212,7 +212,7 @@ extension ConfigurationParser {
     }
 
     func unknownPort(_ value: ConfigurationValue, _ name: String) {
-        let near = ConfigurationReader.suggestion(for: name, among: portMentions.keys.sorted())
+        let near = reader.suggestion(for: name, among: portMentions.keys.sorted())
         value.fault("there is no port \"\(value.shown)\"\(near)", "define it under ports")
     }
 }

@@ -33,10 +33,11 @@ final class ConfigurationReader {
     }
 
     /// ` (did you mean "ports"?)`, or nothing when no word is near.
-    static func suggestion(for word: String, among known: [String]) -> String {
-        guard word.unicodeScalars.count <= 64 else { return "" }
+    func suggestion(for word: String, among known: [String]) -> String {
+        // Nobody will see it, or it is no word: not worth the time.
+        guard faults.count < Self.faultLimit, word.unicodeScalars.count <= 64 else { return "" }
         let lowered = Array(word.lowercased())
-        let near = known.map { (distance(lowered, Array($0.lowercased())), $0) }
+        let near = known.map { (Self.distance(lowered, Array($0.lowercased())), $0) }
             .filter { $0.0 <= max(1, min(3, $0.1.count / 3)) }
             .min { ($0.0, $0.1) < ($1.0, $1.1) }
         return near.map { " (did you mean \"\($0.1)\"?)" } ?? ""
@@ -178,7 +179,7 @@ struct ConfigurationValue {
             return nil
         }
         if let value = Choice(rawValue: scalar.string) { return value }
-        let near = ConfigurationReader.suggestion(for: scalar.string, among: known)
+        let near = reader.suggestion(for: scalar.string, among: known)
         fault("\"\(shown)\" is unknown\(near)", "write one of \(known.joined(separator: ", "))")
         return nil
     }
@@ -213,7 +214,7 @@ struct ConfigurationValue {
                 continue
             }
             guard keys.contains(name) else {
-                let near = ConfigurationReader.suggestion(for: name, among: keys)
+                let near = reader.suggestion(for: name, among: keys)
                 reader.fault(
                     keyValue.location, path.isEmpty ? "file" : path,
                     "unknown key \"\(keyValue.shown)\"\(near)",

@@ -77,7 +77,8 @@ struct ConfigurationSource {
 
     private mutating func compose(_ original: String) {
         var text = original
-        for placeholder in Self.placeholders {
+        var placeholders = Self.placeholders.makeIterator()
+        while true {
             switch Self.parse(text) {
             case .success(let node):
                 root = node
@@ -90,16 +91,20 @@ struct ConfigurationSource {
             case .failure(.syntax(let location, let message, let remedy)):
                 add(location, message, remedy)
                 return
-            case .failure(.duplicate(let key, let location)):
-                let repair = DuplicateRepair(text: text, key: key, first: location)
-                let second = repair.find(placeholder: placeholder)
-                add(
-                    second?.location ?? location,
-                    "the key \"\(key.prefix(64))\" occurs twice in one mapping"
-                        + (second == nil ? "" : ", first at line \(location.line)"),
-                    "keep one of them")
-                guard let second else { return }
-                text = second.text
+            case .failure(.duplicate(let key, let first)):
+                let message = "the key \"\(key.prefix(64))\" occurs twice in one mapping"
+                let search = DuplicateSearch(text: text, key: key, first: first)
+                guard !search.found.isEmpty,
+                    let repaired = search.replaced(by: &placeholders),
+                    Self.parse(repaired) != .failure(.duplicate(key, first))
+                else {
+                    add(first, message, "keep one of them")
+                    return
+                }
+                for place in search.found {
+                    add(place.location, "\(message), first at line \(first.line)", "keep one of them")
+                }
+                text = repaired
             }
         }
     }
@@ -240,67 +245,113 @@ struct AliasScan {
     }
 }
 
-/// Finds the second occurrence of a key, by replacing candidates until the complaint changes.
-struct DuplicateRepair {
-    let text: String
-    let key: String
-    let first: SourceLocation
-    /// Trials, and bytes of text, up to which it is worth the time.
-    private static let trialLimit = 32, byteLimit = 1 << 20
+/// Finds the later occurrences of a key in its mapping, which Yams does not tell.
+///
+/// It follows brackets and indentation from the first one; the caller checks what is found by
+/// composing again without it.
+struct DuplicateSearch {
+    private(set) var found: [(location: SourceLocation, range: Range<Int>)] = []
+    private let scalars: [Unicode.Scalar]
+    private let wanted: [Unicode.Scalar]
+    /// Size of the texts for which it is worth the time.
+    private static let scalarLimit = 1 << 20
 
-    func find(placeholder: UInt32) -> (location: SourceLocation, text: String)? {
-        guard !key.isEmpty, text.utf8.count <= Self.byteLimit,
-            let scalar = Unicode.Scalar(placeholder)
-        else { return nil }
-        let substitute = Array(repeating: scalar, count: key.unicodeScalars.count)
-        let scalars = Array(text.unicodeScalars)
-        var trials = 0
-        for candidate in candidates(in: scalars) where trials < Self.trialLimit {
-            trials += 1
-            var changed = String.UnicodeScalarView()
-            changed.append(contentsOf: scalars[..<candidate.range.lowerBound])
-            changed.append(contentsOf: substitute)
-            changed.append(contentsOf: scalars[candidate.range.upperBound...])
-            let repaired = String(changed)
-            if case .failure(.duplicate(key, first)) = ConfigurationSource.parse(repaired) { continue }
-            return (candidate.location, repaired)
-        }
-        return nil
-    }
-
-    /// Places after the first occurrence where the key is followed by a colon.
-    private func candidates(in scalars: [Unicode.Scalar])
-        -> [(location: SourceLocation, range: Range<Int>)]
-    {
-        let wanted = Array(key.unicodeScalars)
-        var result: [(SourceLocation, Range<Int>)] = []
+    init(text: String, key: String, first: SourceLocation) {
+        scalars = Array(text.unicodeScalars)
+        wanted = Array(key.unicodeScalars)
+        guard !wanted.isEmpty, scalars.count <= Self.scalarLimit else { return }
         var location = SourceLocation(line: 1, column: 1)
-        for index in scalars.indices {
-            let isLater =
-                location.line > first.line
-                || location.line == first.line && location.column > first.column
-            let end = index + wanted.count
-            if isLater, end < scalars.count, Array(scalars[index..<end]) == wanted,
-                !scalars[index - 1].properties.isAlphabetic, isKey(end, scalars)
-            {
-                let isQuoted = scalars[index - 1] == "\"" || scalars[index - 1] == "'"
-                result.append(
-                    (
-                        SourceLocation(
-                            line: location.line, column: location.column - (isQuoted ? 1 : 0)),
-                        index..<end
-                    ))
-            }
-            location.column += 1
-            if scalars[index] == "\n" {
-                location = SourceLocation(line: location.line + 1, column: 1)
-            }
-        }
-        return result
+        var index = 0
+        while index < scalars.count, location != first { advance(&index, &location) }
+        let isFlow = index > 0 && ["{", ","].contains(before(index))
+        for _ in 0..<min(wanted.count, scalars.count - index) { advance(&index, &location) }
+        search(from: index, location, first, isFlow: isFlow)
     }
 
-    private func isKey(_ end: Int, _ scalars: [Unicode.Scalar]) -> Bool {
-        var index = end
+    private mutating func search(
+        from start: Int, _ begin: SourceLocation, _ first: SourceLocation, isFlow: Bool
+    ) {
+        var index = start
+        var location = begin
+        var depth = 0
+        while index < scalars.count {
+            let scalar = scalars[index]
+            let previous = index > 0 ? scalars[index - 1] : "\n"
+            let isStart = previous == " " || previous == "\n" || "{[,:\t\r".unicodeScalars.contains(previous)
+            if scalar == "#", previous == " " || previous == "\n" || previous == "\t" {
+                while index < scalars.count, scalars[index] != "\n" { advance(&index, &location) }
+                continue
+            }
+            // A block mapping ends with the first line that begins left of it.
+            if !isFlow, depth == 0, previous == "\n", let indent = indent(of: index),
+                indent < first.column - 1
+            {
+                return
+            }
+            let isQuote = scalar == "\"" || scalar == "'"
+            if depth == 0, isStart, isFlow || location.column == first.column, matches(at: index, isQuote) {
+                let range = index + (isQuote ? 1 : 0)
+                found.append((location, range..<range + wanted.count))
+            }
+            if isQuote, isStart { skipQuoted(&index, &location) }
+            if scalar == "{" || scalar == "[" { depth += 1 }
+            if scalar == "}" || scalar == "]" { depth -= 1 }
+            if depth < 0 { return }
+            if index < scalars.count { advance(&index, &location) }
+        }
+    }
+
+    /// The text with every occurrence replaced by a key of the same length that nobody writes; nil
+    /// when there are more than that.
+    func replaced(by placeholders: inout ClosedRange<UInt32>.Iterator) -> String? {
+        var result = scalars
+        for place in found {
+            guard let next = placeholders.next(), let scalar = Unicode.Scalar(next) else { return nil }
+            for index in place.range { result[index] = scalar }
+        }
+        var view = String.UnicodeScalarView()
+        view.append(contentsOf: result)
+        return String(view)
+    }
+
+    private func advance(_ index: inout Int, _ location: inout SourceLocation) {
+        if scalars[index] == "\n" {
+            location = SourceLocation(line: location.line + 1, column: 1)
+        } else {
+            location.column += 1
+        }
+        index += 1
+    }
+
+    /// Moves to the closing quote.
+    private func skipQuoted(_ index: inout Int, _ location: inout SourceLocation) {
+        let quote = scalars[index]
+        advance(&index, &location)
+        while index < scalars.count, scalars[index] != quote {
+            if quote == "\"", scalars[index] == "\\" { advance(&index, &location) }
+            if index < scalars.count { advance(&index, &location) }
+        }
+    }
+
+    /// The last scalar before `index` that is no blank.
+    private func before(_ index: Int) -> Unicode.Scalar {
+        var position = index - 1
+        while position >= 0, [" ", "\t", "\"", "'"].contains(scalars[position]) { position -= 1 }
+        return position >= 0 ? scalars[position] : "\n"
+    }
+
+    /// Blanks at the start of a line; nil for a line without content.
+    private func indent(of start: Int) -> Int? {
+        var index = start
+        while index < scalars.count, scalars[index] == " " { index += 1 }
+        guard index < scalars.count, !["\n", "\r", "#"].contains(scalars[index]) else { return nil }
+        return index - start
+    }
+
+    private func matches(at start: Int, _ isQuoted: Bool) -> Bool {
+        let first = start + (isQuoted ? 1 : 0)
+        var index = first + wanted.count
+        guard index < scalars.count, scalars[first..<index].elementsEqual(wanted) else { return false }
         while index < scalars.count, [" ", "\"", "'", "\t"].contains(scalars[index]) { index += 1 }
         return index < scalars.count && scalars[index] == ":"
     }

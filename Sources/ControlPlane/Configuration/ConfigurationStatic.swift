@@ -53,7 +53,7 @@ extension ConfigurationParser {
         guard let value = entry.required("vni", "name an L2VNI"), let vni = value.vni() else {
             return nil
         }
-        if configuration.l2vnis.contains(where: { $0.vni == vni }) { return vni }
+        if l2vniIndexes[vni] != nil { return vni }
         if vniMentions[vni] == nil {
             value.fault("there is no L2VNI \(vni)", "define it under l2vnis")
         } else if configuration.l3vnis.contains(where: { $0.vni == vni }) {
@@ -70,11 +70,11 @@ extension ConfigurationParser {
             value.fault("\(address) is this node's own tunnel endpoint", "name a remote VTEP")
             return nil
         }
-        if let l2vni = configuration.l2vnis.first(where: { $0.vni == vni }),
-            l2vni.underlayIsIPv6 == address.isV4
+        if let index = vni.flatMap({ l2vniIndexes[$0] }),
+            configuration.l2vnis[index].underlayIsIPv6 == address.isV4
         {
             value.fault(
-                "\(address) is not of the VNI's family, \(l2vni.underlayIsIPv6 ? "IPv6" : "IPv4")",
+                "\(address) is not of the VNI's family, \(address.isV4 ? "IPv6" : "IPv4")",
                 "set underlayAddressFamily of the VNI, or name another address")
             return nil
         }
@@ -89,7 +89,7 @@ extension ConfigurationParser {
         let vrfValue = entry.required("vrf", "name a VRF")
         let vrf = vrfValue?.string()
         if let vrfValue, let vrf, !configuration.l3vnis.contains(where: { $0.vrf == vrf }) {
-            let near = ConfigurationReader.suggestion(
+            let near = reader.suggestion(
                 for: vrf, among: configuration.l3vnis.map(\.vrf))
             vrfValue.fault("there is no VRF \"\(vrfValue.shown)\"\(near)", "define it under l3vnis")
         }
