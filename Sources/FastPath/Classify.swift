@@ -29,18 +29,25 @@ extension Pipeline {
                 continue
             }
             let entry = ports + Int(port)
-            switch entry.pointee.role {
-            case .underlay:
+            // Two comparisons and not a switch: that becomes an indirect jump.
+            let role = entry.pointee.role
+            if role == .underlay {
                 if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
-            case .circuits:
+            } else if role == .circuits {
                 if admit(packet, entry, at: kept) { kept = kept &+ 1 }
-            case .exception:
-                fromHost(packet, partner: entry.pointee.partner)
-            case .unused:
-                drop(packet, .unknownPort)
+            } else {
+                classifyRare(packet, entry)
             }
         }
         return kept
+    }
+
+    @inline(never)
+    private func classifyRare(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
+        switch entry.pointee.role {
+        case .exception: fromHost(packet, partner: entry.pointee.partner)
+        case .unused, .underlay, .circuits: drop(packet, .unknownPort)
+        }
     }
 
     /// The first bytes of a received frame, while the packets before it are worked on.
@@ -116,6 +123,7 @@ extension Pipeline {
             let sourceKey = FDBKey.make(domain: domain, mac: ethernet.source.rawValue)
             let sourceBucket = fdb.bucket(of: sourceKey)
             pe_prefetch(sourceBucket)
+            memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
             memory.pointee.contexts[index] = PacketContext(
                 packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
                 sourceKey: sourceKey, sourceBucket: sourceBucket,
@@ -180,12 +188,32 @@ private func terminationIPv4(
     let start = EthernetHeader.byteCount
     guard packet.contiguous >= start &+ IPv4Header.byteCount else { return .drop(.truncatedFrame) }
     let ip = IPv4Header(at: packet.frame + start)
+    // Nearly every header is without options: its fields then lie at constant places.
+    if packet.frame[byte: start] == 0x45 {
+        return terminationIPv4(of: packet, ip, headerByteCount: IPv4Header.byteCount, state)
+    }
+    return terminationIPv4WithOptions(of: packet, ip, state)
+}
+
+@inline(never)
+private func terminationIPv4WithOptions(
+    of packet: Packet, _ ip: IPv4Header, _ state: UnsafePointer<ForwardingState>
+) -> Termination {
     guard ip.version == 4 else { return .drop(.outerIPv4Version) }
     let headerByteCount = ip.headerByteCount
     guard headerByteCount >= IPv4Header.byteCount else { return .drop(.outerIPv4HeaderLength) }
+    return terminationIPv4(of: packet, ip, headerByteCount: headerByteCount, state)
+}
+
+@inline(__always)
+private func terminationIPv4(
+    of packet: Packet, _ ip: IPv4Header, headerByteCount: Int,
+    _ state: UnsafePointer<ForwardingState>
+) -> Termination {
     guard ip.protocolNumber == IPProtocol.udp, state.pointee.isLocal(ipv4: ip.destinationRaw) else {
         return .punt
     }
+    let start = EthernetHeader.byteCount
     let total = Int(ip.totalLength)
     guard start &+ total <= packet.byteCount, total >= headerByteCount else {
         return .drop(.outerIPv4TotalLength)

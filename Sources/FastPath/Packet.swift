@@ -67,7 +67,10 @@ struct Packet {
     }
 
     /// The unfolded one's complement sum of `count` bytes from `offset`, which the frame has.
-    @inline(never) func sum(from offset: Int, count: Int) -> UInt64 {
+    @inline(__always) func sum(from offset: Int, count: Int) -> UInt64 {
+        isSegmented ? sumSegments(from: offset, count: count) : Checksum.sum(frame + offset, count)
+    }
+    @inline(never) private func sumSegments(from offset: Int, count: Int) -> UInt64 {
         var skip = offset
         var left = count
         var position = 0

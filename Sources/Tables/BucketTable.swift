@@ -26,6 +26,12 @@ public struct BucketView: BitwiseCopyable, @unchecked Sendable {
         buckets + Int(truncatingIfNeeded: (UInt64(pe_crc32c(0xDEAD_BEEF, key)) & mask) &<< 6)
     }
 
+    /// The first slot of a bucket; see ``entry(of:in:)``.
+    @inlinable @inline(__always)
+    public func firstSlot(of bucket: UnsafeRawPointer) -> UInt32 {
+        UInt32(truncatingIfNeeded: ((bucket - buckets) &>> 6) &* 5)
+    }
+
     /// The value of `key`, or ``miss``.
     @inlinable @inline(__always)
     public func value(of key: UInt64, in first: UnsafeRawPointer) -> UInt32 {

@@ -43,6 +43,10 @@ public struct LearnRing: BitwiseCopyable, @unchecked Sendable {
         if pe_load8_relaxed(mark) != now { pe_store8_relaxed(mark, now) }
     }
 
+    /// Worker: brings the mark of `slot` near, before it is needed.
+    @inlinable @inline(__always)
+    public func prefetchMark(_ slot: UInt32) { pe_prefetch(marks + Int(slot)) }
+
     /// Worker: whether this key on this circuit was not reported in this ageing round yet. A
     /// collision in the small cache only means that it is reported again.
     @inlinable @inline(__always)

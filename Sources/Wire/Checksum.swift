@@ -6,13 +6,15 @@ public import CLinux
 /// gives the bytes that belong on the wire (RFC 1071 section 2(B)).
 public enum Checksum {
     /// Sixteen bits with the carries added back in.
+    ///
+    /// A number plus itself with its halves exchanged has in its upper half the sum of the halves,
+    /// the carry of the lower half included.
     @inlinable @inline(__always)
     public static func fold(_ sum: UInt64) -> UInt16 {
-        var folded = (sum & 0xFFFF_FFFF) &+ sum &>> 32
-        folded = (folded & 0xFFFF) &+ (folded &>> 16 & 0xFFFF) &+ folded &>> 32
-        folded = (folded & 0xFFFF) &+ folded &>> 16
-        folded = (folded & 0xFFFF) &+ folded &>> 16
-        return UInt16(truncatingIfNeeded: folded)
+        let wide = sum &+ (sum &<< 32 | sum &>> 32)
+        let word = UInt32(truncatingIfNeeded: wide &>> 32)
+        let folded = word &+ (word &<< 16 | word &>> 16)
+        return UInt16(truncatingIfNeeded: folded &>> 16)
     }
 
     /// The unfolded sum of `byteCount` bytes, an odd last one padded with zero.

@@ -15,11 +15,15 @@ PE_HOT void pe_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /// CRC32C of 8 bytes, continuing from `crc`.
 #if defined(__x86_64__)
+#if defined(__SSE4_2__)
+PE_HOT uint32_t pe_crc32c(uint32_t crc, uint64_t value) { return (uint32_t)_mm_crc32_u64(crc, value); }
+#else
 PE_HOT uint32_t pe_crc32c(uint32_t crc, uint64_t value) {
   uint64_t x = crc;
-  __asm__("crc32q %1,%0" : "+r"(x) : "rm"(value));
+  __asm__("crc32q %1,%0" : "+r"(x) : "r"(value));
   return (uint32_t)x;
 }
+#endif
 PE_HOT uint64_t pe_tsc(void) { return __builtin_ia32_rdtsc(); }
 #else
 PE_HOT uint32_t pe_crc32c(uint32_t crc, uint64_t value) {
