@@ -126,7 +126,10 @@ extension ControlState {
         guard connections[connection]?.portIDs.contains(port) == false else { return }
         let isFirst = connections[connection]?.portIDs.isEmpty ?? true
         connections[connection]?.portIDs.insert(port)
-        if zebraPorts.contains(port) { return }
+        if zebraPorts.contains(port) {
+            reviveExpired(as: nil)
+            return
+        }
         let isNew = isFirst && !zebraPorts.isEmpty
         let others = connections.filter { $0.key != connection && $0.value.isOpen && !$0.value.portIDs.isEmpty }
         if isNew && others.isEmpty {
@@ -134,11 +137,25 @@ extension ControlState {
                 connections[other]?.isOfGoneZebra = true
             }
             zebraEpoch = connections[connection]?.epoch ?? epoch
+            zebraDump = connections[connection]?.firstDump ?? 0
+            if dump.number >= zebraDump { zebraEpoch = epoch }
             zebraPorts = []
+            reviveExpired(as: .leftover)
             effects.append(.log(level: .notice, "zebra was restarted; local MACs are published again"))
             exportAll(now, &effects)
         }
         zebraPorts.insert(port)
+    }
+
+    /// FRR is back after the hold time: what its rows are depends on whether it is the same one.
+    private mutating func reviveExpired(as doubt: MACEntry.KernelRow.Doubt?) {
+        guard hasExpiredRows else { return }
+        hasExpiredRows = false
+        for index in domains.indices {
+            for (raw, entry) in domains[index].macs where entry.kernel?.doubt == .expired {
+                edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = doubt }
+            }
+        }
     }
 
     // MARK: Sweeping
@@ -149,6 +166,7 @@ extension ControlState {
         for (number, connection) in connections.sorted(by: { $0.key < $1.key })
         where connection.isOpen && !connection.isSwept && isComplete(connection, closed: closed, now) {
             connections[number]?.isSwept = true
+            if connection.portIDs.isEmpty { reviveExpired(as: nil) }
             let stale = connections.filter { !$0.value.isOpen }
             if !stale.isEmpty {
                 sweep(Set(stale.values.map(\.origin)), successor: number)
@@ -231,14 +249,23 @@ extension ControlState {
         if let successor, dump.completed >= successor.firstDump { confirmAgainstKernel() }
     }
 
-    /// After a dump: rows of a lost connection that the kernel does not have are gone.
+    /// Whether a row's connection cannot take it back any more: then the kernel decides.
+    func isStale(_ row: MACEntry.FPMRow) -> Bool {
+        row.isUnconfirmed || connectionNumber(row.origin).map { connections[$0]?.isOpen != true } ?? true
+    }
+
+    /// After a dump: of what a lost connection said, only what the kernel has too is left.
     mutating func confirmAgainstKernel() {
-        guard dump.hasUnconfirmed else { return }
+        let closed = connections.values.contains { !$0.isOpen && ($0.closedAt ?? dump.beganAt) <= dump.beganAt }
+        guard dump.hasUnconfirmed || closed else { return }
         dump.hasUnconfirmed = false
         for index in domains.indices {
-            for (raw, entry) in domains[index].macs where entry.fpm?.isUnconfirmed == true {
+            for (raw, entry) in domains[index].macs {
+                guard let row = entry.fpm, isStale(row) else { continue }
                 edit(index, MACAddress(rawValue: raw)) { entry in
-                    if let kernel = entry.kernel, kernel.doubt == nil {
+                    if let kernel = entry.kernel, kernel.doubt == nil, kernel.target == row.target,
+                        kernel.isSticky == row.isSticky
+                    {
                         entry.fpm?.isUnconfirmed = false
                     } else {
                         entry.fpm = nil
@@ -251,9 +278,10 @@ extension ControlState {
     /// FRR is gone for good: what it left in the kernel is nobody's word.
     private mutating func expireKernelRows() {
         hasExpired = true
+        hasExpiredRows = true
         for index in domains.indices {
-            for (raw, entry) in domains[index].macs where entry.kernel != nil {
-                edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
+            for (raw, entry) in domains[index].macs where entry.kernel.map({ $0.doubt == nil }) ?? false {
+                edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = .expired }
             }
             if !domains[index].flood.isEmpty {
                 domains[index].flood = [:]

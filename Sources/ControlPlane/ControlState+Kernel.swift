@@ -14,7 +14,9 @@ struct DumpProgress {
     enum Key: Hashable {
         case link(UInt32), address(AddressKey), neighbor(NeighborKey), nextHop(UInt32)
         case mac(UInt64), flood(UInt16, UInt32), routerMAC(RouterMACs.Key)
-        case route(UInt32, IPPrefix, UInt32), attachment(UInt64)
+        case route(UInt32, IPPrefix, UInt32)
+        /// The bridge's one row of a MAC, on our port or on the vxlan port.
+        case bridged(UInt64)
     }
     /// Number of the dump that is under way or was the last.
     var number: UInt32 = 0
@@ -28,6 +30,9 @@ struct DumpProgress {
     var touched: Set<Key> = []
     /// Our own MACs that the dump shows on their attachment port.
     var attached: Set<UInt64> = []
+    /// MACs that the dump shows on their VNI's vxlan port of the bridge, and the domains of these.
+    var twins: Set<UInt64> = []
+    var twinDomains: Set<Int> = []
     /// Rows of the vxlan FDB for MACs that are local here.
     var rivals: [UInt64: MACEntry.KernelRow] = [:]
     /// Some MACs of a lost FPM connection wait for a dump's word.
@@ -38,9 +43,10 @@ extension ControlState {
     // MARK: Dumps
 
     mutating func requestDump(_ now: Instant, _ effects: inout [ControlEffect]) {
-        if dump.isRunning {
+        if dump.isRunning || dump.requestedAt != nil {
+            // What is under way may have been read before the need arose.
             dump.isNeededAgain = true
-        } else if dump.requestedAt == nil {
+        } else {
             dump.requestedAt = now
             effects.append(.dumpKernel)
         }
@@ -59,11 +65,13 @@ extension ControlState {
         epoch &+= 1
         dump.number &+= 1
         dump.isRunning = true
-        dump.isNeededAgain = false
+        if dump.number == zebraDump { zebraEpoch = epoch }
         dump.beganAt = now
         dump.requestedAt = nil
         dump.touched.removeAll()
         dump.attached.removeAll()
+        dump.twins.removeAll()
+        dump.twinDomains.removeAll()
         dump.rivals.removeAll()
     }
 
@@ -90,9 +98,14 @@ extension ControlState {
         dump.completed = number
         dump.touched.removeAll()
         dump.attached.removeAll()
+        dump.twins.removeAll()
+        dump.twinDomains.removeAll()
         dump.rivals.removeAll()
         confirmAgainstKernel()
-        if dump.isNeededAgain { requestDump(now, &effects) }
+        if dump.isNeededAgain {
+            dump.isNeededAgain = false
+            requestDump(now, &effects)
+        }
     }
 
     func isTouched(_ key: DumpProgress.Key) -> Bool { dump.touched.contains(key) }
@@ -108,10 +121,16 @@ extension ControlState {
         for index in domains.indices {
             let domain = UInt16(truncatingIfNeeded: index + 1)
             for (raw, entry) in domains[index].macs {
-                guard let row = entry.kernel, row.dump != number,
-                    !isTouched(.mac(FDBKey.make(domain: domain, mac: raw)))
-                else { continue }
-                edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
+                let key = FDBKey.make(domain: domain, mac: raw)
+                guard let row = entry.kernel else { continue }
+                if row.dump != number && !isTouched(.mac(key)) {
+                    edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
+                } else if row.doubt == nil && !row.isPermanent && dump.twinDomains.contains(index)
+                    && !dump.twins.contains(key) && !isTouched(.bridged(key)) && !isTouched(.mac(key))
+                {
+                    // zebra's rows come in pairs; without the bridge's, it has let go of the MAC.
+                    edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = .superseded }
+                }
             }
             for (vtep, row) in domains[index].flood
             where row.dump != number && !isTouched(.flood(domain, vtep)) {
@@ -153,7 +172,7 @@ extension ControlState {
             }
         case .address(let address): kernelAddress(address, isDumped: isDumped)
         case .neighbor(let row) where row.family == .bridge:
-            if isOwnEcho(row, isDumped: isDumped) { return }
+            if isOwnEcho(row, isDumped: isDumped, &effects) { return }
             place(row, from: .kernel(isDumped: isDumped), now, &effects)
         case .neighbor(let row): kernelNeighbor(row, isDumped: isDumped)
         case .nextHop(let nextHop):

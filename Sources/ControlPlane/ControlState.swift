@@ -58,12 +58,17 @@ public struct ControlState {
     var epoch: UInt32 = 1
     /// zebra's sockets as the last connections showed them.
     var zebraPorts: Set<UInt32> = []
-    /// ``epoch`` of the first connection of the zebra that runs now; 0 while only one was seen.
+    /// ``epoch`` from which on kernel rows can be of the zebra that runs now: that of the first dump
+    /// after its first connect. 0 while only one zebra was seen.
     var zebraEpoch: UInt32 = 0
+    /// The number of that dump.
+    var zebraDump: UInt32 = 0
     /// An FPM connection sends L2 MACs: it decides over local and remote.
     var isFPMLive = false
     /// FRR has been away for longer than the hold time.
     var hasExpired = false
+    /// Some kernel rows are in doubt for that reason.
+    var hasExpiredRows = false
     var nextAgeing = Instant(nanoseconds: 0)
     var changes = Changes()
     public internal(set) var counters = ControlCounters()

@@ -26,7 +26,7 @@ extension ControlState {
     ) {
         guard let mac = row.mac else { return }
         if case .kernel(let isDumped) = source, row.destination == nil, row.nextHopID == nil {
-            bridgeTwin(row, mac, isDumped: isDumped)
+            bridgeTwin(row, mac, isDumped: isDumped, &effects)
             return
         }
         guard let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: row.vni) else {
@@ -39,8 +39,8 @@ extension ControlState {
             return
         } else if let index = domainIndex(vni) {
             switch source {
-            case .fpm(let connection): fpmMAC(index, mac, row, connection)
-            case .kernel(let isDumped): kernelMAC(index, mac, row, isDumped: isDumped)
+            case .fpm(let connection): fpmMAC(index, mac, row, connection, &effects)
+            case .kernel(let isDumped): kernelMAC(index, mac, row, isDumped: isDumped, &effects)
             }
         } else {
             routerMAC(vni, mac, row, source)
@@ -94,7 +94,10 @@ extension ControlState {
     // MARK: MACs of L2VNIs
 
     /// FPM decides: NEWNEIGH makes a MAC remote whatever it was, and replaces its VTEP.
-    private mutating func fpmMAC(_ index: Int, _ mac: MACAddress, _ row: NeighborMessage, _ connection: Int) {
+    private mutating func fpmMAC(
+        _ index: Int, _ mac: MACAddress, _ row: NeighborMessage, _ connection: Int,
+        _ effects: inout [ControlEffect]
+    ) {
         guard let origin = connections[connection]?.origin else { return }
         if !row.isDelete && connections[connection]?.providesMACs == false {
             connections[connection]?.providesMACs = true
@@ -110,23 +113,27 @@ extension ControlState {
         }
         guard let target else { return }
         let isSticky = row.flags.contains(.sticky) || row.state.contains(.noARP)
+        yield(index, mac, &effects)
         edit(index, mac) { entry in
             entry.fpm = MACEntry.FPMRow(target: target, isSticky: isSticky, origin: origin)
             if entry.kernel?.target == target { entry.kernel?.doubt = nil }
-            // zebra took it over: we yield, and do not put it back (duplicate detection).
-            entry.local = nil
         }
-        dropLocal(index, mac)
     }
 
     /// The vxlan driver's row. With FPM live it never touches a local MAC; without, a notification
     /// moves it, and a dump is weighed in ``settleLocals(_:_:)``.
-    private mutating func kernelMAC(_ index: Int, _ mac: MACAddress, _ row: NeighborMessage, isDumped: Bool) {
+    private mutating func kernelMAC(
+        _ index: Int, _ mac: MACAddress, _ row: NeighborMessage, isDumped: Bool,
+        _ effects: inout [ControlEffect]
+    ) {
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
         guard admits(.mac(key), isDumped: isDumped) else { return }
         let target = target(of: row)
+        let isOutdated = !isDumped && domains[index].macs[mac.rawValue]?.fpm.map { isStale($0) } ?? false
         if row.isDelete {
             edit(index, mac) { entry in
+                // FPM cannot say it any more.
+                if isOutdated && (target == nil || entry.fpm?.target == target) { entry.fpm = nil }
                 guard let known = entry.kernel, target == nil || target == known.target else { return }
                 entry.kernel = nil
             }
@@ -135,7 +142,7 @@ extension ControlState {
         guard let target, !(hasExpired && isDumped) else { return }
         var fresh = MACEntry.KernelRow(
             target: target, isSticky: row.flags.contains(.sticky) || row.state.contains(.noARP),
-            dump: dump.number, since: epoch)
+            isPermanent: row.state.contains(.permanent), dump: dump.number, since: epoch)
         if isDumped, let old = domains[index].macs[mac.rawValue]?.kernel, old.target == target {
             fresh.since = old.since
             fresh.doubt = old.doubt
@@ -144,30 +151,38 @@ extension ControlState {
             if isDumped { dump.rivals[key] = fresh }
             fresh.doubt = .superseded
         }
+        if fresh.doubt != .superseded { yield(index, mac, &effects) }
         edit(index, mac) { entry in
             entry.kernel = fresh
-            if fresh.doubt != .superseded { entry.local = nil }
+            if isOutdated { entry.fpm = nil }
         }
-        if fresh.doubt != .superseded { dropLocal(index, mac) }
     }
 
     /// The bridge's own row of a MAC on the vxlan port: zebra had the last word over it. The vxlan
     /// driver says nothing when its row was there all the time with the same VTEP.
-    private mutating func bridgeTwin(_ row: NeighborMessage, _ mac: MACAddress, isDumped: Bool) {
-        guard !row.isDelete, !row.state.contains(.permanent),
+    private mutating func bridgeTwin(
+        _ row: NeighborMessage, _ mac: MACAddress, isDumped: Bool, _ effects: inout [ControlEffect]
+    ) {
+        guard !row.isDelete, !row.state.contains(.permanent), links.isVXLAN(row.interface),
             let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: nil),
-            let index = domainIndex(vni), let entry = domains[index].macs[mac.rawValue],
+            let index = domainIndex(vni)
+        else { return }
+        let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
+        if isDumped {
+            dump.twins.insert(key)
+            dump.twinDomains.insert(index)
+        }
+        guard admits(.bridged(key), isDumped: isDumped), let entry = domains[index].macs[mac.rawValue],
             let kernel = entry.kernel, let doubt = kernel.doubt
         else { return }
         if entry.local != nil && (isDumped || isFPMLive) { return }
-        if isDumped && doubt == .leftover { return }
+        if isDumped && doubt != .superseded { return }
+        yield(index, mac, &effects)
         let now = epoch
         edit(index, mac) { entry in
             entry.kernel?.doubt = nil
             if !isDumped { entry.kernel?.since = now }
-            entry.local = nil
         }
-        dropLocal(index, mac)
     }
 
     // MARK: Flood lists

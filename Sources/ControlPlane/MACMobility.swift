@@ -123,15 +123,43 @@ extension ControlState {
     }
 
     /// The kernel's word about a row on one of our attachment ports.
-    mutating func isOwnEcho(_ row: NeighborMessage, isDumped: Bool) -> Bool {
+    ///
+    /// One that is not ours any more came late: zebra had taken the MAC over when the kernel added
+    /// our row. It is deleted, or zebra would keep the MAC for local; and as zebra drops a remote MAC
+    /// without a word when it sees a local one, what was known of it before is void.
+    mutating func isOwnEcho(
+        _ row: NeighborMessage, isDumped: Bool, _ effects: inout [ControlEffect]
+    ) -> Bool {
         guard let index = attachments[row.interface], domains[index].shadow?.attachment == row.interface,
             let mac = row.mac
         else { return false }
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
-        guard admits(.attachment(key), isDumped: isDumped) else { return true }
+        // The port's own address.
+        if row.state.contains(.permanent) { return true }
+        guard admits(.bridged(key), isDumped: isDumped) else { return true }
         if isDumped { dump.attached.insert(key) }
-        domains[index].macs[mac.rawValue]?.local?.isConfirmed = !row.isDelete
+        if domains[index].macs[mac.rawValue]?.local != nil {
+            domains[index].macs[mac.rawValue]?.local?.isConfirmed = !row.isDelete
+            return true
+        }
+        if !row.isDelete { effects.append(.deleteLocalMAC(interface: row.interface, mac: mac)) }
+        if case .remote(_, isSticky: true)? = domains[index].macs[mac.rawValue]?.placement { return true }
+        guard domains[index].macs[mac.rawValue] != nil else { return true }
+        edit(index, mac) { entry in
+            entry.fpm = nil
+            entry.kernel?.doubt = .superseded
+        }
         return true
+    }
+    /// zebra took a MAC over: it is not put back (duplicate detection). Deleting our row is harmless
+    /// when zebra has replaced it, and undoes an addition that the kernel did after zebra's.
+    mutating func yield(_ index: Int, _ mac: MACAddress, _ effects: inout [ControlEffect]) {
+        guard let local = domains[index].macs[mac.rawValue]?.local else { return }
+        if local.exportedAt != nil, let shadow = domains[index].shadow {
+            effects.append(.deleteLocalMAC(interface: shadow.attachment, mac: mac))
+        }
+        edit(index, mac) { $0.local = nil }
+        dropLocal(index, mac)
     }
 
     /// At a dump's end: is what we gave to the kernel still ours?
@@ -143,7 +171,9 @@ extension ControlState {
             guard let (index, mac) = locate(key), let shadow = domains[index].shadow,
                 let local = domains[index].macs[mac.rawValue]?.local, let exported = local.exportedAt
             else { continue }
-            if dump.attached.contains(key) || isTouched(.attachment(key)) || exported >= dump.beganAt { continue }
+            if dump.attached.contains(key) || isTouched(.bridged(key)) { continue }
+            // Given to the kernel, perhaps not before the dump read it.
+            if !local.isConfirmed && exported >= dump.beganAt { continue }
             let isSettled = local.isConfirmed || dump.beganAt.seconds(since: exported) >= 1
             if isSettled, let rival = dump.rivals[key] {
                 edit(index, mac) { entry in

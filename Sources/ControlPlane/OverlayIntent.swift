@@ -45,9 +45,13 @@ struct MACEntry {
             case superseded
             /// A zebra that is gone left it behind.
             case leftover
+            /// FRR was away for longer than the hold time; a zebra that is still the same revives it.
+            case expired
         }
         var target: RemoteTarget
         var isSticky: Bool
+        /// Configured by hand (NUD_PERMANENT): no bridge row goes with it.
+        var isPermanent = false
         var doubt: Doubt?
         var dump: UInt32
         /// ``ControlState/epoch`` at which this target was first seen or last notified.

@@ -211,7 +211,19 @@ func deleted(_ mac: String) -> ControlEffect { .deleteLocalMAC(interface: 9, mac
         #expect(rig.place(10100, macA) == "10.0.0.2")
         rig.wait(3)
         #expect(!rig.effects.dropFirst(before).contains(added(macA)))
-        #expect(!rig.effects.dropFirst(before).contains(deleted(macA)))
+    }
+    @Test func rowThatTheKernelAddedAfterZebrasIsTakenBack() throws {
+        let rig = try makeRig()
+        rig.connectFPM()
+        rig.learn(macA)
+        rig.frame(Message.mac(macA, "10.0.0.2"))
+        #expect(rig.effects.contains(deleted(macA)))
+        // The addition took effect after zebra's row: zebra has it for local and forgot 10.0.0.2.
+        #expect(rig.apply(.kernelNotified([Message.bridged(macA, 9)])).contains(deleted(macA)))
+        #expect(rig.place(10100, macA) == nil)
+        // zebra puts its row back when ours goes.
+        rig.frame(Message.mac(macA, "10.0.0.2"))
+        #expect(rig.place(10100, macA) == "10.0.0.2")
     }
     @Test func learningMovesRemoteToLocal() throws {
         let rig = try makeRig()
@@ -320,6 +332,18 @@ func deleted(_ mac: String) -> ControlEffect { .deleteLocalMAC(interface: 9, mac
 }
 
 @Suite struct KernelRules {
+    @Test func dumpedRowWithoutItsBridgeRowIsNotBelieved() throws {
+        let rig = try makeRig()
+        rig.dump(
+            Message.links + [
+                Message.mac(macA, "10.0.0.2"), Message.bridged(macA, 6), Message.mac(macB, "10.0.0.2"),
+            ])
+        #expect(rig.place(10100, macA) == "10.0.0.2")
+        #expect(rig.place(10100, macB) == nil)
+        // Where no bridge rows are shown at all, nothing follows from their absence.
+        rig.dump(Message.links + [Message.mac(macA, "10.0.0.2"), Message.mac("02:aa:00:00:00:03", "10.0.0.2")])
+        #expect(rig.place(10100, "02:aa:00:00:00:03") == "10.0.0.2")
+    }
     @Test func zeroMACRowsAreTheFloodList() throws {
         let rig = try makeRig()
         rig.kernel(Message.flood("10.0.0.3"), Message.flood("10.0.0.2"))
