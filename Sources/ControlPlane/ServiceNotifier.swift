@@ -9,7 +9,8 @@ public struct ServiceNotifier: Sendable {
     /// - Parameter path: the value of `NOTIFY_SOCKET`: an absolute path, or `@` and an abstract name.
     public init(path: String? = getenv("NOTIFY_SOCKET").map { String(cString: $0) }) {
         let isUsable = path.map {
-            ($0.hasPrefix("/") || $0.hasPrefix("@")) && (2...AdminSocket.pathByteLimit).contains($0.utf8.count)
+            ($0.hasPrefix("/") || $0.hasPrefix("@"))
+                && (2...AdminSocket.pathByteLimit).contains($0.utf8.count)
         }
         self.path = isUsable == true ? path : nil
     }
@@ -21,7 +22,9 @@ public struct ServiceNotifier: Sendable {
     /// The service ends on purpose.
     @discardableResult public func stopping() -> Bool { send("STOPPING=1\nSTATUS=stopping") }
     /// The service goes on; `status` is what `systemctl status` shows.
-    @discardableResult public func status(_ status: String) -> Bool { send("STATUS=\(Self.line(status))") }
+    @discardableResult public func status(_ status: String) -> Bool {
+        send("STATUS=\(Self.line(status))")
+    }
 
     private static func line(_ text: String) -> String {
         String(text.map { $0.isNewline ? " " : $0 })

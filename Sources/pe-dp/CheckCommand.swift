@@ -7,7 +7,8 @@ import Foundation
 /// Validates without changing anything.
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "check", abstract: "Validate the configuration and this host; change nothing.",
+        commandName: "check",
+        abstract: "Validate the configuration and this host; change nothing.",
         discussion: """
             Prints every fault of the configuration as file:line:column, and what the host lacks: \
             privileges, processor features, memory and huge pages, /dev/net/tun, kernel features, \
@@ -16,7 +17,8 @@ struct CheckCommand: ParsableCommand {
 
               pe-dp check                                       this host in general
               pe-dp check --config /etc/pe-dp/pe-dp.yaml        this configuration on this host
-            """)
+            """
+    )
 
     @Option(help: "The configuration file (YAML); without it, only the host is checked.")
     var config: String?
@@ -35,19 +37,28 @@ struct CheckCommand: ParsableCommand {
         let findings = HostCheck.run(configuration: configuration)
         let faults = findings.filter { $0.severity == .fault }.count + (reading?.faults.count ?? 0)
         let report = Report(
-            configuration: config.flatMap { file in reading.map { ConfigurationReport($0, file: file) } },
-            host: findings, ok: faults == 0)
+            configuration: config.flatMap { file in
+                reading.map { ConfigurationReport($0, file: file) }
+            },
+            host: findings,
+            ok: faults == 0
+        )
         if json {
             printBody(try JSON.encode(report))
         } else {
             print(Self.text(reading, config, findings), terminator: "")
         }
         guard faults > 0 else { return }
-        throw CommandFailure(.invalid, "\(faults) \(faults == 1 ? "fault" : "faults"): pe-dp cannot run")
+        throw CommandFailure(
+            .invalid,
+            "\(faults) \(faults == 1 ? "fault" : "faults"): pe-dp cannot run"
+        )
     }
 
     /// The report for people.
-    static func text(_ reading: ConfigurationReading?, _ file: String?, _ findings: [HostFinding]) -> String {
+    static func text(_ reading: ConfigurationReading?, _ file: String?, _ findings: [HostFinding])
+        -> String
+    {
         var text = ""
         if let reading, let file {
             for fault in reading.faults { text += "fault    \(fault)\n" }

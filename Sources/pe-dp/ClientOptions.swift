@@ -21,7 +21,9 @@ struct ClientOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "The daemon's admin socket (dataplane.adminSocket).",
-            discussion: "PE_DP_SOCKET sets another default."))
+            discussion: "PE_DP_SOCKET sets another default."
+        )
+    )
     var socket: String =
         ProcessInfo.processInfo.environment["PE_DP_SOCKET"] ?? AdminClient.defaultPath
     @Flag(help: "Print JSON: one line, sorted keys, stable order.") var json = false
@@ -48,7 +50,9 @@ struct ClientOptions: ParsableArguments {
             return try body()
         } catch {
             throw CommandFailure(
-                .unreachable, "the daemon's answer is not understood: is it of another version? (\(error))")
+                .unreachable,
+                "the daemon's answer is not understood: is it of another version? (\(error))"
+            )
         }
     }
 }

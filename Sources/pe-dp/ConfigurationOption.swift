@@ -41,6 +41,7 @@ extension ConfigurationReading {
         throw CommandFailure(
             .invalid,
             ConfigurationFaults(faults: reading.faults).description
-                + "\n\(count) \(count == 1 ? "fault" : "faults") in \(file)")
+                + "\n\(count) \(count == 1 ? "fault" : "faults") in \(file)"
+        )
     }
 }

@@ -25,7 +25,9 @@ struct HostCheck {
         self.configuration = configuration
     }
 
-    static func run(host: HostView = HostView(), configuration: Configuration? = nil) -> [HostFinding] {
+    static func run(host: HostView = HostView(), configuration: Configuration? = nil)
+        -> [HostFinding]
+    {
         var check = HostCheck(host: host, configuration: configuration)
         check.checkPrivileges()
         check.checkProcessor()
@@ -39,9 +41,14 @@ struct HostCheck {
     }
 
     mutating func add(
-        _ check: String, _ severity: HostFinding.Severity, _ message: String, _ remedy: String? = nil
+        _ check: String,
+        _ severity: HostFinding.Severity,
+        _ message: String,
+        _ remedy: String? = nil
     ) {
-        findings.append(HostFinding(check: check, severity: severity, message: message, remedy: remedy))
+        findings.append(
+            HostFinding(check: check, severity: severity, message: message, remedy: remedy)
+        )
     }
 
     var needsKernelPorts: Bool {
@@ -56,30 +63,41 @@ struct HostCheck {
 
     /// Capability bits of linux/capability.h and what needs them.
     private mutating func checkPrivileges() {
-        guard let text = host.field("CapEff", in: "/proc/self/status"), let held = UInt64(text, radix: 16)
+        guard let text = host.field("CapEff", in: "/proc/self/status"),
+            let held = UInt64(text, radix: 16)
         else {
             return add("privileges", .warning, "/proc/self/status cannot be read", "mount /proc")
         }
         var wanted: [(Int, String)] = []
         if needsKernelPorts { wanted += [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW")] }
         let entersNamespaces =
-            configuration.map { $0.control.netns != nil || $0.ports.contains { $0.netns != nil } } ?? false
+            configuration.map { $0.control.netns != nil || $0.ports.contains { $0.netns != nil } }
+            ?? false
         if entersNamespaces { wanted.append((21, "CAP_SYS_ADMIN")) }
         if configuration?.dataplane.hugepages == .always { wanted.append((14, "CAP_IPC_LOCK")) }
         let missing = wanted.filter { held & (1 << UInt64($0.0)) == 0 }.map(\.1)
         if missing.isEmpty {
-            add("privileges", .ok, wanted.isEmpty ? "none needed" : wanted.map(\.1).joined(separator: " "))
+            add(
+                "privileges",
+                .ok,
+                wanted.isEmpty ? "none needed" : wanted.map(\.1).joined(separator: " ")
+            )
         } else {
             add(
-                "privileges", .fault, "not privileged: \(missing.joined(separator: ", ")) missing",
-                "run as root, or with packaging/pe-dp.service, which gives these capabilities")
+                "privileges",
+                .fault,
+                "not privileged: \(missing.joined(separator: ", ")) missing",
+                "run as root, or with packaging/pe-dp.service, which gives these capabilities"
+            )
         }
     }
 
     /// The flags of /proc/cpuinfo that make up x86-64-v3 (x86-64 psABI, micro-architecture levels).
     private mutating func checkProcessor() {
         #if arch(x86_64)
-        let flags = Set((host.field("flags", in: "/proc/cpuinfo") ?? "").split(separator: " ").map(String.init))
+        let flags = Set(
+            (host.field("flags", in: "/proc/cpuinfo") ?? "").split(separator: " ").map(String.init)
+        )
         let needed = ["avx2", "bmi1", "bmi2", "fma", "f16c", "abm", "movbe", "sse4_2", "popcnt"]
         let missing = needed.filter { !flags.contains($0) }
         if flags.isEmpty {
@@ -88,20 +106,32 @@ struct HostCheck {
             add("processor", .ok, "x86-64-v3 with AVX2")
         } else {
             add(
-                "processor", .fault, "\(missing.joined(separator: ", ")) missing: not x86-64-v3",
-                "use a processor from Haswell or Zen on; a virtual machine needs CPU type host")
+                "processor",
+                .fault,
+                "\(missing.joined(separator: ", ")) missing: not x86-64-v3",
+                "use a processor from Haswell or Zen on; a virtual machine needs CPU type host"
+            )
         }
         #endif
-        guard let configuration, let online = host.text("/sys/devices/system/cpu/online") else { return }
+        guard let configuration, let online = host.text("/sys/devices/system/cpu/online") else {
+            return
+        }
         let cpus = Self.cpus(online)
         let wanted = [configuration.dataplane.mainLcore] + configuration.dataplane.workerLcores
         let absent = Set(wanted).filter { !cpus.contains($0) }.sorted()
         if absent.isEmpty {
-            add("lcores", .ok, "CPUs \(Set(wanted).sorted().map(String.init).joined(separator: ", ")) are online")
+            add(
+                "lcores",
+                .ok,
+                "CPUs \(Set(wanted).sorted().map(String.init).joined(separator: ", ")) are online"
+            )
         } else {
             add(
-                "lcores", .fault, "CPU \(absent.map(String.init).joined(separator: ", ")) is not online",
-                "online are \(online.filter { !$0.isNewline }); change dataplane.lcores")
+                "lcores",
+                .fault,
+                "CPU \(absent.map(String.init).joined(separator: ", ")) is not online",
+                "online are \(online.filter { !$0.isNewline }); change dataplane.lcores"
+            )
         }
     }
 
@@ -139,12 +169,18 @@ struct HostCheck {
             add("hugepages", .ok, "\(freeMegabytes) MB free, \(needed) MB needed")
         case .auto:
             add(
-                "hugepages", .warning, "\(freeMegabytes) MB free, \(needed) MB needed: ordinary pages serve",
-                "for full speed reserve some, see hugepages.md: sysctl vm.nr_hugepages=\((needed + 1) / 2)")
+                "hugepages",
+                .warning,
+                "\(freeMegabytes) MB free, \(needed) MB needed: ordinary pages serve",
+                "for full speed reserve some, see hugepages.md: sysctl vm.nr_hugepages=\((needed + 1) / 2)"
+            )
         case .always:
             add(
-                "hugepages", .fault, "no huge pages: \(freeMegabytes) MB free, \(needed) MB needed",
-                "sysctl vm.nr_hugepages=\((needed + 1) / 2) (hugepages.md), or memory: {hugepages: auto}")
+                "hugepages",
+                .fault,
+                "no huge pages: \(freeMegabytes) MB free, \(needed) MB needed",
+                "sysctl vm.nr_hugepages=\((needed + 1) / 2) (hugepages.md), or memory: {hugepages: auto}"
+            )
         }
         guard !isEnough || dataplane.hugepages == .never,
             let text = host.field("MemAvailable", in: "/proc/meminfo"),
@@ -153,8 +189,11 @@ struct HostCheck {
         let available = kilobytes / 1024
         if available < needed {
             add(
-                "memory", .fault, "not enough memory: \(available) MB available, \(needed) MB needed",
-                "lower dataplane.memory.mbufs or dataplane.limits, or free memory")
+                "memory",
+                .fault,
+                "not enough memory: \(available) MB available, \(needed) MB needed",
+                "lower dataplane.memory.mbufs or dataplane.limits, or free memory"
+            )
         } else {
             add("memory", .ok, "\(available) MB available, \(needed) MB needed")
         }
@@ -162,13 +201,17 @@ struct HostCheck {
 
     private mutating func checkTUN() {
         guard needsKernelPorts else { return }
-        guard let code = host.openError("/dev/net/tun") else { return add("tun", .ok, "/dev/net/tun opens") }
+        guard let code = host.openError("/dev/net/tun") else {
+            return add("tun", .ok, "/dev/net/tun opens")
+        }
         let why = String(cString: strerror(code))
         let remedy =
             code == ENOENT || code == ENODEV
             ? "modprobe tun; in a container, add the device /dev/net/tun"
             : "run as root, or allow the device /dev/net/tun"
-        let isNeeded = usesControl || configuration?.ports.contains { $0.exception != nil || $0.driver == .tap } ?? true
+        let isNeeded =
+            usesControl
+            || configuration?.ports.contains { $0.exception != nil || $0.driver == .tap } ?? true
         add("tun", isNeeded ? .fault : .warning, "/dev/net/tun does not open: \(why)", remedy)
     }
 }

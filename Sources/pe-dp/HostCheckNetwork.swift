@@ -21,23 +21,46 @@ extension HostCheck {
         let hasVRFs = configuration?.l3vnis.contains { $0.vrf != "default" } ?? false
         let features = [
             KernelFeature(
-                name: "packet sockets", symbols: ["packet_create"], modules: ["af_packet"],
+                name: "packet sockets",
+                symbols: ["packet_create"],
+                modules: ["af_packet"],
                 isNeeded: configuration?.ports.contains { $0.driver == .afPacket } ?? true,
-                purpose: "af_packet ports", remedy: "modprobe af_packet"),
+                purpose: "af_packet ports",
+                remedy: "modprobe af_packet"
+            ),
             KernelFeature(
-                name: "vxlan", symbols: ["vxlan_newlink", "vxlan_setup"], modules: ["vxlan"],
-                isNeeded: usesShadow, purpose: "shadow devices for FRR", remedy: "modprobe vxlan"),
+                name: "vxlan",
+                symbols: ["vxlan_newlink", "vxlan_setup"],
+                modules: ["vxlan"],
+                isNeeded: usesShadow,
+                purpose: "shadow devices for FRR",
+                remedy: "modprobe vxlan"
+            ),
             KernelFeature(
-                name: "bridge", symbols: ["br_add_if", "br_fdb_add"], modules: ["bridge"],
-                isNeeded: usesShadow, purpose: "shadow devices for FRR", remedy: "modprobe bridge"),
+                name: "bridge",
+                symbols: ["br_add_if", "br_fdb_add"],
+                modules: ["bridge"],
+                isNeeded: usesShadow,
+                purpose: "shadow devices for FRR",
+                remedy: "modprobe bridge"
+            ),
             KernelFeature(
-                name: "traffic control with BPF", symbols: ["tcx_prog_attach", "cls_bpf_init", "cls_bpf_classify"],
-                modules: ["cls_bpf"], isNeeded: needsKernelPorts,
+                name: "traffic control with BPF",
+                symbols: ["tcx_prog_attach", "cls_bpf_init", "cls_bpf_classify"],
+                modules: ["cls_bpf"],
+                isNeeded: needsKernelPorts,
                 purpose: "keeping the kernel from forwarding what pe-dp forwards",
-                remedy: "use a kernel from 6.6 on, or modprobe cls_bpf"),
+                remedy: "use a kernel from 6.6 on, or modprobe cls_bpf"
+            ),
             KernelFeature(
-                name: "vrf", symbols: ["vrf_newlink"], modules: ["vrf"], isNeeded: usesShadow && hasVRFs,
-                isVital: false, purpose: "L3VNIs of VRFs other than default", remedy: "modprobe vrf"),
+                name: "vrf",
+                symbols: ["vrf_newlink"],
+                modules: ["vrf"],
+                isNeeded: usesShadow && hasVRFs,
+                isVital: false,
+                purpose: "L3VNIs of VRFs other than default",
+                remedy: "modprobe vrf"
+            ),
         ]
         let symbols = kernelSymbols(Set(features.flatMap(\.symbols)))
         let modules = kernelModules()
@@ -50,12 +73,18 @@ extension HostCheck {
             } else if modules == nil {
                 // The kernel may still load a module that cannot be seen from here.
                 add(
-                    name, .warning, "not loaded, and the modules cannot be read; it serves \(feature.purpose)",
-                    feature.remedy)
+                    name,
+                    .warning,
+                    "not loaded, and the modules cannot be read; it serves \(feature.purpose)",
+                    feature.remedy
+                )
             } else {
                 add(
-                    name, feature.isVital ? .fault : .warning, "missing; it serves \(feature.purpose)",
-                    feature.remedy)
+                    name,
+                    feature.isVital ? .fault : .warning,
+                    "missing; it serves \(feature.purpose)",
+                    feature.remedy
+                )
             }
         }
     }
@@ -70,7 +99,8 @@ extension HostCheck {
             let parts = line.split(maxSplits: 2, whereSeparator: { $0 == 0x20 })
             guard parts.count == 3 else { continue }
             let name = parts[2].prefix { $0 != 0x09 }
-            guard let candidates = names[name.count], candidates.contains(where: { $0.elementsEqual(name) })
+            guard let candidates = names[name.count],
+                candidates.contains(where: { $0.elementsEqual(name) })
             else { continue }
             found.insert(String(decoding: name, as: UTF8.self))
         }
@@ -85,7 +115,8 @@ extension HostCheck {
             var names = found ?? []
             for line in text.split(separator: "\n") {
                 let path = line.prefix { $0 != ":" }
-                guard let file = path.split(separator: "/").last, let stem = file.split(separator: ".").first
+                guard let file = path.split(separator: "/").last,
+                    let stem = file.split(separator: ".").first
                 else { continue }
                 names.insert(String(stem))
             }
@@ -96,7 +127,9 @@ extension HostCheck {
 
     mutating func checkNamespaces() {
         var wanted: [(String, String)] = []
-        if usesControl, let name = configuration?.control.netns { wanted.append((name, "control.netns")) }
+        if usesControl, let name = configuration?.control.netns {
+            wanted.append((name, "control.netns"))
+        }
         for port in configuration?.ports ?? [] {
             if let name = port.netns { wanted.append((name, "port \(port.name)")) }
         }
@@ -105,7 +138,12 @@ extension HostCheck {
             if host.exists(path) {
                 add("namespace", .ok, "\(path) is there (\(user))")
             } else {
-                add("namespace", .fault, "\(user): there is no network namespace \(path)", "ip netns add \(name)")
+                add(
+                    "namespace",
+                    .fault,
+                    "\(user): there is no network namespace \(path)",
+                    "ip netns add \(name)"
+                )
             }
         }
     }
@@ -127,9 +165,13 @@ extension HostCheck {
         guard host.exists("/sys/class/net/\(port.device)") else {
             let known = host.list("/sys/class/net").filter { $0 != "lo" }.prefix(16)
             return add(
-                check, .fault, "missing device: there is no interface \(port.device)",
+                check,
+                .fault,
+                "missing device: there is no interface \(port.device)",
                 known.isEmpty
-                    ? "create it, or correct its device" : "interfaces are \(known.joined(separator: ", "))")
+                    ? "create it, or correct its device"
+                    : "interfaces are \(known.joined(separator: ", "))"
+            )
         }
         let isUp = (host.text("/sys/class/net/\(port.device)/flags") ?? "").dropFirst(2)
             .filter { !$0.isNewline }
@@ -138,24 +180,33 @@ extension HostCheck {
         }
         if let mtu = host.number("/sys/class/net/\(port.device)/mtu"), mtu < port.mtu {
             add(
-                check, .warning, "\(port.device) has MTU \(mtu), the port \(port.mtu)",
-                "ip link set \(port.device) mtu \(port.mtu), or lower the port's mtu")
+                check,
+                .warning,
+                "\(port.device) has MTU \(mtu), the port \(port.mtu)",
+                "ip link set \(port.device) mtu \(port.mtu), or lower the port's mtu"
+            )
         }
         guard let offloads = host.offloads(port.device) else {
             return add(check, .ok, "\(port.device) is there")
         }
         if offloads.lro {
             return add(
-                check, .warning, "\(port.device) merges received packets in hardware (LRO)",
-                "ethtool -K \(port.device) lro off: what LRO merges cannot be cut again as it was")
+                check,
+                .warning,
+                "\(port.device) merges received packets in hardware (LRO)",
+                "ethtool -K \(port.device) lro off: what LRO merges cannot be cut again as it was"
+            )
         }
         let list = [
             offloads.txChecksum ? "tx checksum" : nil, offloads.segmentation ? "segmentation" : nil,
             offloads.gro ? "GRO" : nil, offloads.rxVLAN ? "VLAN stripping" : nil,
         ].compactMap { $0 }
         add(
-            check, .ok,
-            "\(port.device) is there" + (list.isEmpty ? "" : "; handled offloads: \(list.joined(separator: ", "))"))
+            check,
+            .ok,
+            "\(port.device) is there"
+                + (list.isEmpty ? "" : "; handled offloads: \(list.joined(separator: ", "))")
+        )
     }
 
     private mutating func checkPCI(_ port: Configuration.Port) {
@@ -163,18 +214,26 @@ extension HostCheck {
         let folder = "/sys/bus/pci/devices/\(port.device)"
         guard host.exists(folder) else {
             return add(
-                check, .fault, "missing device: there is no PCI device \(port.device)",
-                "lspci -D lists the devices")
+                check,
+                .fault,
+                "missing device: there is no PCI device \(port.device)",
+                "lspci -D lists the devices"
+            )
         }
-        let link = try? FileManager.default.destinationOfSymbolicLink(atPath: host.root + folder + "/driver")
+        let link = try? FileManager.default.destinationOfSymbolicLink(
+            atPath: host.root + folder + "/driver"
+        )
         let driver = link.flatMap { $0.split(separator: "/").last }.map(String.init)
         switch driver {
         case "vfio-pci", "mlx5_core", "mlx4_core", "uio_pci_generic", "igb_uio":
             add(check, .ok, "\(port.device) is bound to \(driver ?? "")")
         case let driver:
             add(
-                check, .fault, "\(port.device) is bound to \(driver ?? "no driver"), which DPDK cannot use",
-                "dpdk-devbind.py --bind=vfio-pci \(port.device) (its network interface goes away)")
+                check,
+                .fault,
+                "\(port.device) is bound to \(driver ?? "no driver"), which DPDK cannot use",
+                "dpdk-devbind.py --bind=vfio-pci \(port.device) (its network interface goes away)"
+            )
         }
     }
 
@@ -190,7 +249,12 @@ extension HostCheck {
         if host.exists(folder) {
             add("port \(port.name)", .ok, "\(folder) is there for its socket")
         } else {
-            add("port \(port.name)", .fault, "missing device: there is no directory \(folder)", "mkdir -p \(folder)")
+            add(
+                "port \(port.name)",
+                .fault,
+                "missing device: there is no directory \(folder)",
+                "mkdir -p \(folder)"
+            )
         }
     }
 
@@ -201,8 +265,11 @@ extension HostCheck {
         let isServed = isListening(path)
         if isServed {
             add(
-                "admin socket", .warning, "a daemon serves \(path) already; a second one would be refused",
-                "stop it first, or set dataplane.adminSocket to another path")
+                "admin socket",
+                .warning,
+                "a daemon serves \(path) already; a second one would be refused",
+                "stop it first, or set dataplane.adminSocket to another path"
+            )
         } else {
             add("admin socket", .ok, "\(path) is free")
         }
@@ -210,7 +277,8 @@ extension HostCheck {
             let listen = configuration.control.fpmListen,
             let port = listen.split(separator: ":").last.flatMap({ UInt16($0) })
         else { return }
-        let suffix = ":" + String(repeating: "0", count: max(0, 4 - String(port, radix: 16).count))
+        let suffix =
+            ":" + String(repeating: "0", count: max(0, 4 - String(port, radix: 16).count))
             + String(port, radix: 16).uppercased()
         // State 0A is LISTEN (Linux include/net/tcp_states.h).
         let isBusy = ["/proc/net/tcp", "/proc/net/tcp6"].contains { file in
@@ -221,8 +289,11 @@ extension HostCheck {
         }
         if isBusy {
             add(
-                "fpm", isServed ? .warning : .fault, "another process listens on TCP port \(port)",
-                "stop it, or change control.fpm.listen and zebra's fpm address")
+                "fpm",
+                isServed ? .warning : .fault,
+                "another process listens on TCP port \(port)",
+                "stop it, or change control.fpm.listen and zebra's fpm address"
+            )
         } else {
             add("fpm", .ok, "\(listen) is free")
         }

@@ -26,7 +26,9 @@ struct HostView {
         ((try? FileManager.default.contentsOfDirectory(atPath: root + path)) ?? []).sorted()
     }
 
-    /// Up to 64 MiB of a file; nil when it cannot be read. Works for files of /proc, which have no size.
+    /// Up to 64 MiB of a file; nil when it cannot be read.
+    ///
+    /// Works for files of /proc, which have no size.
     func bytes(_ path: String) -> [UInt8]? {
         let file = open(root + path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard file >= 0 else { return nil }
@@ -88,7 +90,11 @@ struct HostView {
             var pair: (UInt32, UInt32) = (command, 0)
             let result = withUnsafeMutableBytes(of: &pair) { pair in
                 request.withUnsafeMutableBytes { request -> Int32 in
-                    request.storeBytes(of: pair.baseAddress, toByteOffset: 16, as: UnsafeMutableRawPointer?.self)
+                    request.storeBytes(
+                        of: pair.baseAddress,
+                        toByteOffset: 16,
+                        as: UnsafeMutableRawPointer?.self
+                    )
                     guard let base = request.baseAddress else { return -1 }
                     return ioctl(file, 0x8946, base)
                 }
@@ -98,7 +104,11 @@ struct HostView {
         guard let txChecksum = value(0x16) else { return nil }
         let flags = value(0x25) ?? 0
         return DeviceOffloads(
-            txChecksum: txChecksum != 0, segmentation: (value(0x1e) ?? 0) | (value(0x23) ?? 0) != 0,
-            gro: value(0x2b) ?? 0 != 0, lro: flags & 1 << 15 != 0, rxVLAN: flags & 1 << 8 != 0)
+            txChecksum: txChecksum != 0,
+            segmentation: (value(0x1e) ?? 0) | (value(0x23) ?? 0) != 0,
+            gro: value(0x2b) ?? 0 != 0,
+            lro: flags & 1 << 15 != 0,
+            rxVLAN: flags & 1 << 8 != 0
+        )
     }
 }

@@ -39,7 +39,8 @@ struct PeDP: ParsableCommand {
         subcommands: [
             RunCommand.self, CheckCommand.self, StatusCommand.self, ShowCommand.self,
             ReplayCommand.self,
-        ])
+        ]
+    )
 
     /// Parses, runs and ends the process with an exit code of the contract.
     static func start(_ arguments: [String]? = nil) -> Never {

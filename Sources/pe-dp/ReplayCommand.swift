@@ -19,7 +19,8 @@ struct ReplayCapture: ExpressibleByArgument, Hashable {
 /// Runs streams and captures through the real code.
 struct ReplayCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "replay", abstract: "Run recorded streams and captures through the dataplane, offline.",
+        commandName: "replay",
+        abstract: "Run recorded streams and captures through the dataplane, offline.",
         discussion: """
             The same code as `run`, without ports, privileges, huge pages or a clock: the same input \
             always gives the same output. First the control streams are read, then the captures are \
@@ -31,7 +32,8 @@ struct ReplayCommand: ParsableCommand {
 
             An FPM stream is what zebra sent over TCP, byte by byte; a netlink stream is messages one \
             after the other, each aligned to 4 bytes, as a dump returns them.
-            """)
+            """
+    )
 
     @Option(help: "The configuration file (YAML).") var config: String
     @Option(help: "A recorded FPM stream; may be given again.") var fpm: [String] = []
@@ -39,22 +41,33 @@ struct ReplayCommand: ParsableCommand {
     var netlink: [String] = []
     @Option(
         name: .customLong("in"),
-        help: ArgumentHelp("Packets that arrive at a port; may be given again.", valueName: "port=file"))
+        help: ArgumentHelp(
+            "Packets that arrive at a port; may be given again.",
+            valueName: "port=file"
+        )
+    )
     var captures: [ReplayCapture] = []
     @Option(help: "The directory to write to; made when it is not there.") var out: String
     @Flag(help: "Print the summary as JSON.") var json = false
 
     func run() throws {
         let configuration = try ConfigurationReading.forCommand(config).configuration
-        for capture in captures where !configuration.ports.contains(where: { $0.name == capture.port }) {
+        for capture in captures
+        where !configuration.ports.contains(where: { $0.name == capture.port }) {
             throw CommandFailure(
-                .invalid, "--in \(capture.port)=…: \(config) has no port \"\(capture.port)\"")
+                .invalid,
+                "--in \(capture.port)=…: \(config) has no port \"\(capture.port)\""
+            )
         }
         for path in fpm + netlink + captures.map(\.path)
         where !FileManager.default.isReadableFile(atPath: path) {
             throw CommandFailure(.invalid, "\(path) cannot be read: give the path of a file")
         }
-        var input = ReplayInput(configuration: configuration, configurationPath: config, output: out)
+        var input = ReplayInput(
+            configuration: configuration,
+            configurationPath: config,
+            output: out
+        )
         input.fpm = fpm
         input.netlink = netlink
         input.captures = captures.map { ($0.port, $0.path) }
@@ -73,7 +86,8 @@ struct ReplayCommand: ParsableCommand {
                 received \(summary.received), replicated \(summary.replicated), sent \(summary.sent), \
                 punted \(summary.punted), dropped \(dropped)
                 results are in \(out)
-                """)
+                """
+            )
         }
     }
 }

@@ -10,7 +10,8 @@ extension Logger.Level: @retroactive ExpressibleByArgument {}
 /// Runs the dataplane until a signal ends it.
 struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "run", abstract: "Run the dataplane in the foreground.",
+        commandName: "run",
+        abstract: "Run the dataplane in the foreground.",
         discussion: """
             Reads the configuration, takes the ports, and forwards until SIGTERM or SIGINT. One line \
             with the word "ready" is logged when packets flow. Under systemd (Type=notify) readiness \
@@ -26,7 +27,8 @@ struct RunCommand: ParsableCommand {
                 - {interfaces: [up0], tunnelEndpoint: {addresses: [100.65.0.1]}}
               l2vnis:
                 - {name: layer2, vni: 110, ports: [{port: host1}]}
-            """)
+            """
+    )
 
     @Option(help: "The configuration file (YAML).") var config: String
     @Option(help: "Least severe messages to log: trace, debug, info, notice, warning, error.")
@@ -49,7 +51,10 @@ struct RunCommand: ParsableCommand {
             throw CommandFailure(.invalid, "pe-dp cannot start: \(error)")
         }
         let summary = "\(configuration.ports.count) ports, \(configuration.l2vnis.count) L2VNIs"
-        logger.notice("ready: \(summary)", metadata: ["socket": "\(configuration.dataplane.adminSocket)"])
+        logger.notice(
+            "ready: \(summary)",
+            metadata: ["socket": "\(configuration.dataplane.adminSocket)"]
+        )
         notifier.ready("forwarding, \(summary)")
         let name = signals.wait()
         logger.notice("stopping on \(name)")

@@ -8,7 +8,8 @@ import Wire
 /// The parent of all topics.
 struct ShowCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "show", abstract: "Show the state of the running daemon.",
+        commandName: "show",
+        abstract: "Show the state of the running daemon.",
         discussion: """
             Every topic prints a table, or with --json rows in a stable order:
 
@@ -20,7 +21,8 @@ struct ShowCommand: ParsableCommand {
             ShowPorts.self, ShowVNIs.self, ShowVRFs.self, ShowFDB.self, ShowRoutes.self,
             ShowNeighbors.self, ShowNextHops.self, ShowVTEPs.self, ShowFlood.self,
             ShowCounters.self, ShowDrops.self, ShowControl.self, ShowLcores.self,
-        ])
+        ]
+    )
 }
 
 /// One topic; its options say which rows.
@@ -70,7 +72,9 @@ extension ShowSubcommand {
     }
 }
 
-private func about(_ name: String, _ abstract: String, _ discussion: String = "") -> CommandConfiguration {
+private func about(_ name: String, _ abstract: String, _ discussion: String = "")
+    -> CommandConfiguration
+{
     CommandConfiguration(commandName: name, abstract: abstract, discussion: discussion)
 }
 
@@ -86,7 +90,10 @@ struct ShowPorts: ShowSubcommand {
 /// L2VNIs and L3VNIs.
 struct ShowVNIs: ShowSubcommand {
     static let topic = ShowTopic.vnis
-    static let configuration = about("vnis", "VNIs: VRF, own VTEP, circuits, how many MACs and VTEPs.")
+    static let configuration = about(
+        "vnis",
+        "VNIs: VRF, own VTEP, circuits, how many MACs and VTEPs."
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "This VNI only.") var vni: VNI?
     @Option(help: "VNIs of this VRF only.") var vrf: String?
@@ -107,13 +114,15 @@ struct ShowVRFs: ShowSubcommand {
 struct ShowFDB: ShowSubcommand {
     static let topic = ShowTopic.fdb
     static let configuration = about(
-        "fdb", "MACs: where each one is, and who says so.",
+        "fdb",
+        "MACs: where each one is, and who says so.",
         """
         local MACs are behind a circuit, remote ones behind a VTEP; static ones are configured.
 
           pe-dp show fdb --vni 110          against FRR: show evpn mac vni 110
           pe-dp show fdb --port host1       who is behind this port?
-        """)
+        """
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "MACs of this VNI only.") var vni: VNI?
     @Option(help: "This MAC only; exit code 1 when it is not there.") var mac: MACAddress?
@@ -124,7 +133,10 @@ struct ShowFDB: ShowSubcommand {
 /// Routes.
 struct ShowRoutes: ShowSubcommand {
     static let topic = ShowTopic.routes
-    static let configuration = about("routes", "Routes of the underlay and of VRFs, with next hops.")
+    static let configuration = about(
+        "routes",
+        "Routes of the underlay and of VRFs, with next hops."
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "Routes of this VRF only; \"default\" is the main table.") var vrf: String?
     @Option(help: "Routes through this L3VNI only.") var vni: VNI?
@@ -134,7 +146,10 @@ struct ShowRoutes: ShowSubcommand {
 /// IP–MAC bindings.
 struct ShowNeighbors: ShowSubcommand {
     static let topic = ShowTopic.neighbors
-    static let configuration = about("neighbors", "IP addresses and their MACs, overlay and underlay.")
+    static let configuration = about(
+        "neighbors",
+        "IP addresses and their MACs, overlay and underlay."
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "Neighbors of this VNI only.") var vni: VNI?
     @Option(help: "Neighbors of this VRF only.") var vrf: String?
@@ -153,8 +168,10 @@ struct ShowNextHops: ShowSubcommand {
 struct ShowVTEPs: ShowSubcommand {
     static let topic = ShowTopic.vteps
     static let configuration = about(
-        "vteps", "Remote VTEPs: VNIs, underlay paths, and whether packets can leave.",
-        "An unresolved VTEP has no underlay route, or a next hop whose MAC is unknown.")
+        "vteps",
+        "Remote VTEPs: VNIs, underlay paths, and whether packets can leave.",
+        "An unresolved VTEP has no underlay route, or a next hop whose MAC is unknown."
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "VTEPs of this VNI only.") var vni: VNI?
     var filter: ShowFilter { ShowFilter(vni: vni?.rawValue) }
@@ -164,8 +181,10 @@ struct ShowVTEPs: ShowSubcommand {
 struct ShowFlood: ShowSubcommand {
     static let topic = ShowTopic.flood
     static let configuration = about(
-        "flood", "Where broadcast, unknown unicast and multicast go, by VNI.",
-        "  pe-dp show flood --vni 110        against FRR: show evpn vni 110")
+        "flood",
+        "Where broadcast, unknown unicast and multicast go, by VNI.",
+        "  pe-dp show flood --vni 110        against FRR: show evpn vni 110"
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "This VNI only.") var vni: VNI?
     var filter: ShowFilter { ShowFilter(vni: vni?.rawValue) }
@@ -175,8 +194,10 @@ struct ShowFlood: ShowSubcommand {
 struct ShowCounters: ShowSubcommand {
     static let topic = ShowTopic.counters
     static let configuration = about(
-        "counters", "Packets: totals, by VNI, by port.",
-        "received + replicated = sent + punted + dropped, but for packets in flight.")
+        "counters",
+        "Packets: totals, by VNI, by port.",
+        "received + replicated = sent + punted + dropped, but for packets in flight."
+    )
     @OptionGroup var options: ClientOptions
     @Option(help: "Totals and this VNI only.") var vni: VNI?
     @Option(help: "Totals and this port only.") var port: String?
@@ -186,7 +207,10 @@ struct ShowCounters: ShowSubcommand {
 /// Drops by reason.
 struct ShowDrops: ShowSubcommand {
     static let topic = ShowTopic.drops
-    static let configuration = about("drops", "Dropped packets by reason, and what the reason means.")
+    static let configuration = about(
+        "drops",
+        "Dropped packets by reason, and what the reason means."
+    )
     @OptionGroup var options: ClientOptions
 }
 
@@ -194,7 +218,9 @@ struct ShowDrops: ShowSubcommand {
 struct ShowControl: ShowSubcommand {
     static let topic = ShowTopic.control
     static let configuration = about(
-        "control", "FPM connections, kernel dumps, errors, generations, shadow devices.")
+        "control",
+        "FPM connections, kernel dumps, errors, generations, shadow devices."
+    )
     @OptionGroup var options: ClientOptions
 }
 

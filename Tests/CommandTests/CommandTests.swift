@@ -23,11 +23,44 @@ final class Folder {
 struct OneVNI: ShowProvider {
     var state = StatusReport.State.healthy
 
-    func show(_ topic: ShowTopic, filter: ShowFilter, reply: @escaping @Sendable (ShowAnswer) -> Void) {
+    func show(
+        _ topic: ShowTopic,
+        filter: ShowFilter,
+        reply: @escaping @Sendable (ShowAnswer) -> Void
+    ) {
         switch topic {
-        case .ports: reply(.ports([PortRow(name: "h1", driver: "null", device: "", role: "circuit", state: "up", mtu: 1500)]))
-        case .vnis: reply(.vnis([VNIRow(vni: 110, type: "L2", name: "a"), VNIRow(vni: 120, type: "L2", name: "b")]))
-        case .fdb: reply(.fdb([FDBRow(vni: 110, mac: "02:00:00:00:00:01", type: .local, port: "h1", source: "dataplane")]))
+        case .ports:
+            reply(
+                .ports([
+                    PortRow(
+                        name: "h1",
+                        driver: "null",
+                        device: "",
+                        role: "circuit",
+                        state: "up",
+                        mtu: 1500
+                    )
+                ])
+            )
+        case .vnis:
+            reply(
+                .vnis([
+                    VNIRow(vni: 110, type: "L2", name: "a"),
+                    VNIRow(vni: 120, type: "L2", name: "b"),
+                ])
+            )
+        case .fdb:
+            reply(
+                .fdb([
+                    FDBRow(
+                        vni: 110,
+                        mac: "02:00:00:00:00:01",
+                        type: .local,
+                        port: "h1",
+                        source: "dataplane"
+                    )
+                ])
+            )
         case .vrfs: reply(.vrfs([]))
         case .routes: reply(.routes([]))
         case .neighbors: reply(.neighbors([]))
@@ -41,7 +74,9 @@ struct OneVNI: ShowProvider {
         }
     }
     func status(reply: @escaping @Sendable (StatusReport) -> Void) {
-        reply(StatusReport(version: "1", state: state, uptimeSeconds: 1, pid: 1, configuration: "x"))
+        reply(
+            StatusReport(version: "1", state: state, uptimeSeconds: 1, pid: 1, configuration: "x")
+        )
     }
 }
 
@@ -58,11 +93,15 @@ struct OneVNI: ShowProvider {
     @Test(
         "wrong usage ends with 2 and says how",
         arguments: [
-            ["bogus"], ["show", "nothing"], ["show", "fdb", "--vni", "16777216"], ["show", "fdb", "--vni", "x"],
-            ["show", "fdb", "--mac", "zz"], ["show", "drops", "--vni", "1"], ["run"], ["replay", "--config", "x"],
-            ["replay", "--config", "x", "--out", "y", "--in", "nofile"], ["run", "--config", "x", "--log-level", "loud"],
+            ["bogus"], ["show", "nothing"], ["show", "fdb", "--vni", "16777216"],
+            ["show", "fdb", "--vni", "x"],
+            ["show", "fdb", "--mac", "zz"], ["show", "drops", "--vni", "1"], ["run"],
+            ["replay", "--config", "x"],
+            ["replay", "--config", "x", "--out", "y", "--in", "nofile"],
+            ["run", "--config", "x", "--log-level", "loud"],
             ["check", "extra"],
-        ])
+        ]
+    )
     func usage(arguments: [String]) {
         let (code, output, complaint) = PeDP.outcome(arguments)
         #expect(code == .usage)
@@ -82,7 +121,10 @@ struct OneVNI: ShowProvider {
             #expect(output.hasPrefix("OVERVIEW: ") && output.contains("USAGE: pe-dp"), "\(path)")
         }
         for name in ["run", "check", "status", "show", "replay"] {
-            #expect(PeDP.outcome([name, "--help"]).1.components(separatedBy: "\n\n").count > 3, "\(name)")
+            #expect(
+                PeDP.outcome([name, "--help"]).1.components(separatedBy: "\n\n").count > 3,
+                "\(name)"
+            )
         }
     }
 
@@ -119,39 +161,71 @@ struct OneVNI: ShowProvider {
     }
 
     @Test("with a daemon, every topic prints and ends with 0") func topics() throws {
-        let server = try AdminServer(path: socket, provider: OneVNI(), logger: Logger(label: "test"))
+        let server = try AdminServer(
+            path: socket,
+            provider: OneVNI(),
+            logger: Logger(label: "test")
+        )
         defer { server.stop() }
         for topic in ShowTopic.allCases {
             #expect(PeDP.outcome(["show", topic.rawValue, "--socket", socket]).0 == .success)
-            #expect(PeDP.outcome(["show", topic.rawValue, "--socket", socket, "--json"]).0 == .success)
+            #expect(
+                PeDP.outcome(["show", topic.rawValue, "--socket", socket, "--json"]).0 == .success
+            )
         }
         #expect(PeDP.outcome(["status", "--socket", socket]).0 == .success)
     }
 
-    @Test("what is not there ends with 1, an empty table of what is there with 0") func notFound() throws {
-        let server = try AdminServer(path: socket, provider: OneVNI(), logger: Logger(label: "test"))
+    @Test("what is not there ends with 1, an empty table of what is there with 0") func notFound()
+        throws
+    {
+        let server = try AdminServer(
+            path: socket,
+            provider: OneVNI(),
+            logger: Logger(label: "test")
+        )
         defer { server.stop() }
-        let show = { (arguments: [String]) in PeDP.outcome(["show"] + arguments + ["--socket", self.socket]) }
+        let show = { (arguments: [String]) in
+            PeDP.outcome(["show"] + arguments + ["--socket", self.socket])
+        }
         #expect(show(["fdb", "--vni", "110"]).0 == .success)
         #expect(show(["fdb", "--vni", "120"]).0 == .success)
-        #expect(show(["fdb", "--vni", "130"]) == (.invalid, "", "there is no VNI 130; see pe-dp show vnis"))
-        #expect(show(["fdb", "--mac", "02:00:00:00:00:09"]) == (.invalid, "", "02:00:00:00:00:09 is not in fdb"))
+        #expect(
+            show(["fdb", "--vni", "130"]) == (
+                .invalid, "", "there is no VNI 130; see pe-dp show vnis"
+            )
+        )
+        #expect(
+            show(["fdb", "--mac", "02:00:00:00:00:09"]) == (
+                .invalid, "", "02:00:00:00:00:09 is not in fdb"
+            )
+        )
         #expect(show(["fdb", "--port", "h2"]).2 == "there is no port \"h2\"; see pe-dp show ports")
-        #expect(show(["routes", "--vrf", "red"]).2 == "there is no VRF \"red\"; see pe-dp show vrfs")
+        #expect(
+            show(["routes", "--vrf", "red"]).2 == "there is no VRF \"red\"; see pe-dp show vrfs"
+        )
     }
 
     @Test("a degraded daemon ends status with 4") func degraded() throws {
         let server = try AdminServer(
-            path: socket, provider: OneVNI(state: .degraded), logger: Logger(label: "test"))
+            path: socket,
+            provider: OneVNI(state: .degraded),
+            logger: Logger(label: "test")
+        )
         defer { server.stop() }
-        #expect(PeDP.outcome(["status", "--socket", socket]) == (.degraded, "", "pe-dp is degraded"))
+        #expect(
+            PeDP.outcome(["status", "--socket", socket]) == (.degraded, "", "pe-dp is degraded")
+        )
         #expect(PeDP.outcome(["status", "--socket", socket, "--json"]).0 == .degraded)
     }
 
-    @Test("a faulty configuration ends run, check and replay with 1 and all its faults") func faults() {
+    @Test("a faulty configuration ends run, check and replay with 1 and all its faults")
+    func faults() {
         let path = file("bad.yaml", "ports:\n  - {name: a, driver: af_packet}\ncolour: red\n")
         let wanted = "\(path):2:5: ports[0]: device is missing; "
-        for arguments in [["run", "--config", path], ["replay", "--config", path, "--out", folder.path + "/out"]] {
+        for arguments in [
+            ["run", "--config", path], ["replay", "--config", path, "--out", folder.path + "/out"],
+        ] {
             let (code, _, complaint) = PeDP.outcome(arguments)
             #expect(code == .invalid)
             #expect(complaint.contains(wanted) && complaint.hasSuffix("2 faults in \(path)"))
@@ -160,13 +234,22 @@ struct OneVNI: ShowProvider {
         #expect(PeDP.outcome(["check", "--config", path]).0 == .invalid)
         let reading = Configuration.read(file: path)
         #expect(CheckCommand.text(reading, path, []).contains("fault    " + wanted))
-        #expect(PeDP.outcome(["run", "--config", folder.path + "/none.yaml"]).2.contains("No such file or directory"))
+        #expect(
+            PeDP.outcome(["run", "--config", folder.path + "/none.yaml"]).2.contains(
+                "No such file or directory"
+            )
+        )
     }
 
     @Test("replay names the port and the file that are not there") func replayInputs() {
-        let path = file("good.yaml", "ports: [{name: a, driver: ring}]\ncontrol: {routes: none, fpm: none}\n")
+        let path = file(
+            "good.yaml",
+            "ports: [{name: a, driver: ring}]\ncontrol: {routes: none, fpm: none}\n"
+        )
         let replay = { (arguments: [String]) in
-            PeDP.outcome(["replay", "--config", path, "--out", self.folder.path + "/out"] + arguments)
+            PeDP.outcome(
+                ["replay", "--config", path, "--out", self.folder.path + "/out"] + arguments
+            )
         }
         #expect(replay(["--in", "b=x.pcap"]).2.contains("has no port \"b\""))
         #expect(replay(["--in", "a=/nowhere.pcap"]).2.contains("/nowhere.pcap cannot be read"))
@@ -174,12 +257,19 @@ struct OneVNI: ShowProvider {
     }
 
     @Test("a second daemon on the socket does not start") func second() throws {
-        let server = try AdminServer(path: socket, provider: OneVNI(), logger: Logger(label: "test"))
+        let server = try AdminServer(
+            path: socket,
+            provider: OneVNI(),
+            logger: Logger(label: "test")
+        )
         defer { server.stop() }
         let path = file(
             "run.yaml",
-            "dataplane: {adminSocket: \(socket)}\nports: [{name: a, driver: null}]\ncontrol: {routes: none, fpm: none}\n")
-        let (code, _, complaint) = PeDP.outcome(["run", "--config", path, "--log-level", "critical"])
+            "dataplane: {adminSocket: \(socket)}\nports: [{name: a, driver: null}]\ncontrol: {routes: none, fpm: none}\n"
+        )
+        let (code, _, complaint) = PeDP.outcome([
+            "run", "--config", path, "--log-level", "critical",
+        ])
         #expect(code == .invalid)
         #expect(complaint.contains("another pe-dp (pid \(getpid())) serves \(socket)"))
     }

@@ -14,10 +14,17 @@ final class FakeHost {
         var template = Array("/tmp/pe-dp-host.XXXXXX".utf8CString)
         root = mkdtemp(&template).map { String(cString: $0) } ?? "/nonexistent"
         write("/proc/self/status", "Name:\tpe-dp\nCapInh:\t0\nCapEff:\t000001ffffffffff\n")
-        write("/proc/cpuinfo", "model name\t: x\nflags\t\t: fpu sse4_2 popcnt avx2 bmi1 bmi2 fma f16c abm movbe\n")
+        write(
+            "/proc/cpuinfo",
+            "model name\t: x\nflags\t\t: fpu sse4_2 popcnt avx2 bmi1 bmi2 fma f16c abm movbe\n"
+        )
         write("/proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable:    4000000 kB\n")
-        write("/proc/kallsyms", ["packet_create", "vxlan_newlink", "br_add_if", "tcx_prog_attach"]
-            .map { "0000000000000000 t \($0)\n" }.joined() + "0000000000000000 t vrf_newlink\t[vrf]\n")
+        write(
+            "/proc/kallsyms",
+            ["packet_create", "vxlan_newlink", "br_add_if", "tcx_prog_attach"]
+                .map { "0000000000000000 t \($0)\n" }.joined()
+                + "0000000000000000 t vrf_newlink\t[vrf]\n"
+        )
         write("/proc/net/unix", "Num RefCount Protocol Flags Type St Inode Path\n")
         write("/proc/net/tcp", "  sl  local_address rem_address   st\n")
         write("/sys/devices/system/cpu/online", "0-3\n")
@@ -61,7 +68,8 @@ final class FakeHost {
                 underlays: [{interfaces: [up0], tunnelEndpoint: {addresses: [100.65.0.1]}}]
                 l2vnis: [{vni: 110, ports: [{port: host1}]}]
                 control: {netns: perouter}
-                """)
+                """
+        )
     }
 
     /// The one finding that is not ok.
@@ -78,16 +86,20 @@ final class FakeHost {
         #expect(findings.filter { $0.severity != .ok } == [])
         #expect(
             Set(findings.map(\.check)).isSuperset(of: [
-                "privileges", "processor", "lcores", "hugepages", "tun", "kernel: vxlan", "namespace",
+                "privileges", "processor", "lcores", "hugepages", "tun", "kernel: vxlan",
+                "namespace",
                 "port up0", "port host1", "admin socket",
-            ]))
+            ])
+        )
     }
 
     @Test("not privileged") func privileges() throws {
         host.write("/proc/self/status", "CapEff:\t0000000000000400\n")
         let found = try problem(host.check(configuration))
         #expect(found.severity == .fault)
-        #expect(found.message == "not privileged: CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN missing")
+        #expect(
+            found.message == "not privileged: CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN missing"
+        )
         #expect(found.remedy?.contains("run as root") == true)
     }
 
@@ -96,7 +108,9 @@ final class FakeHost {
         host.remove("/dev/net/tun")
         host.remove("/proc/kallsyms")
         let configuration = try Configuration(
-            yaml: "ports: [{name: a, driver: memif, device: /run/pe-dp/m.sock}]\ncontrol: {routes: none, fpm: none}")
+            yaml:
+                "ports: [{name: a, driver: memif, device: /run/pe-dp/m.sock}]\ncontrol: {routes: none, fpm: none}"
+        )
         #expect(host.check(configuration).filter { $0.severity != .ok } == [])
     }
 
@@ -138,21 +152,31 @@ final class FakeHost {
         let folder = "/sys/bus/pci/devices/0000:3b:00.0"
         host.write(folder + "/vendor", "0x8086")
         try FileManager.default.createSymbolicLink(
-            atPath: host.root + folder + "/driver", withDestinationPath: "../../../bus/pci/drivers/ice")
+            atPath: host.root + folder + "/driver",
+            withDestinationPath: "../../../bus/pci/drivers/ice"
+        )
         let bound = try problem(host.check(configuration))
-        #expect(bound.message.contains("bound to ice") && bound.remedy?.contains("vfio-pci") == true)
+        #expect(
+            bound.message.contains("bound to ice") && bound.remedy?.contains("vfio-pci") == true
+        )
         host.remove(folder + "/driver")
         try FileManager.default.createSymbolicLink(
-            atPath: host.root + folder + "/driver", withDestinationPath: "../../../bus/pci/drivers/vfio-pci")
+            atPath: host.root + folder + "/driver",
+            withDestinationPath: "../../../bus/pci/drivers/vfio-pci"
+        )
         #expect(host.check(configuration).allSatisfy { $0.severity == .ok })
     }
 
-    @Test("a device that is down, too small or merges packets is a warning") func deviceState() throws {
+    @Test("a device that is down, too small or merges packets is a warning") func deviceState()
+        throws
+    {
         host.write("/sys/class/net/eth1/flags", "0x1002\n")
         #expect(try problem(host.check(configuration)).remedy == "ip link set eth1 up")
         host.write("/sys/class/net/eth1/flags", "0x1003\n")
         host.write("/sys/class/net/eth1/mtu", "1500\n")
-        #expect(try problem(host.check(configuration)).message == "eth1 has MTU 1500, the port 1600")
+        #expect(
+            try problem(host.check(configuration)).message == "eth1 has MTU 1500, the port 1600"
+        )
         host.write("/sys/class/net/eth1/mtu", "1600\n")
         host.lro = true
         let findings = host.check(configuration).filter { $0.severity != .ok }
@@ -182,14 +206,22 @@ final class FakeHost {
         #expect(try problem(host.check(configuration)).message == "CPU 1 is not online")
     }
 
-    @Test("a kernel without VXLAN, with it as a module, and one that does not say") func kernel() throws {
-        host.write("/proc/kallsyms", "0 t packet_create\n0 t br_add_if\n0 t tcx_prog_attach\n0 t vxlan_newlinker\n")
+    @Test("a kernel without VXLAN, with it as a module, and one that does not say") func kernel()
+        throws
+    {
+        host.write(
+            "/proc/kallsyms",
+            "0 t packet_create\n0 t br_add_if\n0 t tcx_prog_attach\n0 t vxlan_newlinker\n"
+        )
         let unread = try problem(host.check(configuration))
         #expect(unread.check == "kernel: vxlan" && unread.severity == .warning)
         host.write("/lib/modules/6.1.0-test/modules.builtin", "kernel/net/bridge/bridge.ko\n")
         let missing = try problem(host.check(configuration))
         #expect(missing.check == "kernel: vxlan" && missing.severity == .fault)
-        host.write("/lib/modules/6.1.0-test/modules.dep", "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/a.ko\n")
+        host.write(
+            "/lib/modules/6.1.0-test/modules.dep",
+            "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/a.ko\n"
+        )
         #expect(host.check(configuration).allSatisfy { $0.severity == .ok })
         host.remove("/proc/kallsyms")
         host.remove("/lib/modules")
@@ -197,15 +229,20 @@ final class FakeHost {
         #expect(unknown.count == 4 && unknown.allSatisfy { $0.severity == .warning })
     }
 
-    @Test("a daemon that serves the socket, another program on the FPM port") func sockets() throws {
+    @Test("a daemon that serves the socket, another program on the FPM port") func sockets() throws
+    {
         var configuration = configuration
         configuration.control.netns = nil
-        host.write("/proc/net/tcp", "  sl  local_address rem_address   st\n   0: 0100007F:0A3C 00000000:0000 0A 0\n")
+        host.write(
+            "/proc/net/tcp",
+            "  sl  local_address rem_address   st\n   0: 0100007F:0A3C 00000000:0000 0A 0\n"
+        )
         let fpm = try problem(host.check(configuration))
         #expect(fpm.check == "fpm" && fpm.severity == .fault)
         host.write(
             "/proc/net/unix",
-            "Num RefCount Protocol Flags Type St Inode Path\n0000: 00000002 00000000 00010000 0001 01 7 /run/pe-dp/admin.sock\n")
+            "Num RefCount Protocol Flags Type St Inode Path\n0000: 00000002 00000000 00010000 0001 01 7 /run/pe-dp/admin.sock\n"
+        )
         let both = host.check(configuration).filter { $0.severity != .ok }
         #expect(both.map(\.severity) == [.warning, .warning])
     }

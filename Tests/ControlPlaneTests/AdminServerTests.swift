@@ -14,19 +14,51 @@ struct FixedProvider: ShowProvider {
     /// Seconds before an answer, which then comes from another thread.
     var delay: Double?
     var rows = [
-        FDBRow(vni: 110, mac: "02:00:00:00:00:02", type: .remote, vtep: "100.65.0.2", source: "fpm"),
-        FDBRow(vni: 110, mac: "02:00:00:00:00:01", type: .local, port: "host1", source: "dataplane"),
-        FDBRow(vni: 120, mac: "02:00:00:00:00:01", type: .local, port: "host2", vlan: 20, source: "dataplane"),
+        FDBRow(
+            vni: 110,
+            mac: "02:00:00:00:00:02",
+            type: .remote,
+            vtep: "100.65.0.2",
+            source: "fpm"
+        ),
+        FDBRow(
+            vni: 110,
+            mac: "02:00:00:00:00:01",
+            type: .local,
+            port: "host1",
+            source: "dataplane"
+        ),
+        FDBRow(
+            vni: 120,
+            mac: "02:00:00:00:00:01",
+            type: .local,
+            port: "host2",
+            vlan: 20,
+            source: "dataplane"
+        ),
     ]
 
     func show(
-        _ topic: ShowTopic, filter: ShowFilter, reply: @escaping @Sendable (ShowAnswer) -> Void
+        _ topic: ShowTopic,
+        filter: ShowFilter,
+        reply: @escaping @Sendable (ShowAnswer) -> Void
     ) {
         if isSilent { return }
         switch topic {
         case .fdb: reply(.fdb(rows))
         case .ports:
-            reply(.ports([PortRow(name: "up0", driver: "null", device: "", role: "underlay", state: "up", mtu: 1600)]))
+            reply(
+                .ports([
+                    PortRow(
+                        name: "up0",
+                        driver: "null",
+                        device: "",
+                        role: "underlay",
+                        state: "up",
+                        mtu: 1600
+                    )
+                ])
+            )
         case .lcores: reply(.lcores([LcoreRow(lcore: 1, role: "worker", busy: 0.25)]))
         case .control: reply(.control(ControlRow()))
         default:
@@ -40,7 +72,12 @@ struct FixedProvider: ShowProvider {
     func status(reply: @escaping @Sendable (StatusReport) -> Void) {
         if isSilent { return }
         let status = StatusReport(
-            version: "1", state: .healthy, uptimeSeconds: 1, pid: 1, configuration: "x")
+            version: "1",
+            state: .healthy,
+            uptimeSeconds: 1,
+            pid: 1,
+            configuration: "x"
+        )
         guard let delay else { return reply(status) }
         Thread.detachNewThread {
             Thread.sleep(forTimeInterval: delay)
@@ -74,7 +111,9 @@ final class Folder {
         let bytes = Array(text.utf8)
         var sent = 0
         while sent < bytes.count {
-            let count = bytes[sent...].withUnsafeBytes { send(file, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            let count = bytes[sent...].withUnsafeBytes {
+                send(file, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
             if count <= 0 { break }
             sent += count
         }
@@ -98,11 +137,17 @@ final class Folder {
                 [{"mac":"02:00:00:00:00:01","port":"host1","source":"dataplane","sticky":false,"type":"local","vni":110},\
                 {"mac":"02:00:00:00:00:02","source":"fpm","sticky":false,"type":"remote","vni":110,"vtep":"100.65.0.2"},\
                 {"mac":"02:00:00:00:00:01","port":"host2","source":"dataplane","sticky":false,"type":"local","vlan":20,"vni":120}]\n
-                """)
-        let filtered = try ShowAnswer(json: client.show(.fdb, filter: ShowFilter(vni: 120)), topic: .fdb)
+                """
+        )
+        let filtered = try ShowAnswer(
+            json: client.show(.fdb, filter: ShowFilter(vni: 120)),
+            topic: .fdb
+        )
         #expect(filtered == .fdb([FixedProvider().rows[2]]))
         let mac = try ShowAnswer(
-            json: client.show(.fdb, filter: ShowFilter(mac: .init("2:0:0:0:0:2"))), topic: .fdb)
+            json: client.show(.fdb, filter: ShowFilter(mac: .init("2:0:0:0:0:2"))),
+            topic: .fdb
+        )
         #expect(mac == .fdb([FixedProvider().rows[0]]))
     }
 
@@ -110,7 +155,11 @@ final class Folder {
         let server = try AdminServer(path: path, provider: FixedProvider(), logger: logger)
         defer { server.stop() }
         let text = String(decoding: try AdminClient(path: path).get("/metrics"), as: UTF8.self)
-        #expect(text.contains("# TYPE pedp_packets_received_total counter\npedp_packets_received_total 7\n"))
+        #expect(
+            text.contains(
+                "# TYPE pedp_packets_received_total counter\npedp_packets_received_total 7\n"
+            )
+        )
         #expect(text.contains("pedp_drops_total{reason=\"unknown\\\"VNI\"} 3\n"))
         #expect(text.contains("pedp_lcore_busy_ratio{lcore=\"1\",role=\"worker\"} 0.25\n"))
         #expect(text.contains("pedp_port_rx_packets_total{port=\"up0\"} 0\n"))
@@ -124,10 +173,13 @@ final class Folder {
         arguments: [
             ("GET /nothing HTTP/1.1", 404), ("GET /v1/show/fbd HTTP/1.1", 404),
             ("POST /v1/status HTTP/1.1", 405), ("DELETE /v1/show/fdb HTTP/1.1", 405),
-            ("GET /v1/show/fdb?vni=x HTTP/1.1", 400), ("GET /v1/show/fdb?vni=99999999 HTTP/1.1", 400),
-            ("GET /v1/show/fdb?color=red HTTP/1.1", 400), ("GET /v1/show/fdb?vni=1&vni=2 HTTP/1.1", 400),
+            ("GET /v1/show/fdb?vni=x HTTP/1.1", 400),
+            ("GET /v1/show/fdb?vni=99999999 HTTP/1.1", 400),
+            ("GET /v1/show/fdb?color=red HTTP/1.1", 400),
+            ("GET /v1/show/fdb?vni=1&vni=2 HTTP/1.1", 400),
             ("GET /v1/show/fdb?mac=%zz HTTP/1.1", 400), ("GET /v1/show/drops?vni=1 HTTP/1.1", 400),
-        ])
+        ]
+    )
     func refusals(line: String, status: Int) throws {
         let server = try AdminServer(path: path, provider: FixedProvider(), logger: logger)
         defer { server.stop() }
@@ -137,13 +189,24 @@ final class Folder {
         #expect((status == 405) == answer.contains("\r\nAllow: GET\r\n"))
     }
 
-    @Test("broken, huge and silent clients end, and others are served meanwhile") func badClients() throws {
+    @Test("broken, huge and silent clients end, and others are served meanwhile") func badClients()
+        throws
+    {
         var limits = AdminLimits()
         limits.requestSeconds = 1
-        let server = try AdminServer(path: path, provider: FixedProvider(), logger: logger, limits: limits)
+        let server = try AdminServer(
+            path: path,
+            provider: FixedProvider(),
+            logger: logger,
+            limits: limits
+        )
         defer { server.stop() }
         #expect(raw("\u{0}\u{1}garbage\r\n\r\n").hasPrefix("HTTP/1.1 400 "))
-        #expect(raw("GET / HTTP/1.1\r\nX: " + String(repeating: "a", count: 100_000)).hasPrefix("HTTP/1.1 431 "))
+        #expect(
+            raw("GET / HTTP/1.1\r\nX: " + String(repeating: "a", count: 100_000)).hasPrefix(
+                "HTTP/1.1 431 "
+            )
+        )
         let body = "GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n"
         #expect(raw(body + String(repeating: "b", count: 50_000)).hasPrefix("HTTP/1.1 431 "))
         let start = Date()
@@ -158,7 +221,12 @@ final class Folder {
     @Test("a connection too many is told so") func tooMany() throws {
         var limits = AdminLimits()
         limits.connections = 2
-        let server = try AdminServer(path: path, provider: FixedProvider(), logger: logger, limits: limits)
+        let server = try AdminServer(
+            path: path,
+            provider: FixedProvider(),
+            logger: logger,
+            limits: limits
+        )
         defer { server.stop() }
         let open = (0..<2).map { _ in socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0) }
         for file in open { #expect(withUnixAddress(path, { connect(file, $0, $1) }) == 0) }
@@ -176,15 +244,26 @@ final class Folder {
         var limits = AdminLimits()
         limits.answerSeconds = 1
         let server = try AdminServer(
-            path: path, provider: FixedProvider(isSilent: true), logger: logger, limits: limits)
+            path: path,
+            provider: FixedProvider(isSilent: true),
+            logger: logger,
+            limits: limits
+        )
         defer { server.stop() }
-        #expect(throws: AdminClientError.refused(504, "the control thread did not answer in time")) {
+        #expect(throws: AdminClientError.refused(504, "the control thread did not answer in time"))
+        {
             try AdminClient(path: path).get("/v1/status")
         }
     }
 
-    @Test("late answers meet clients that sent more, sent rubbish or went away") func lateAnswers() throws {
-        let server = try AdminServer(path: path, provider: FixedProvider(delay: 0.2), logger: logger)
+    @Test("late answers meet clients that sent more, sent rubbish or went away") func lateAnswers()
+        throws
+    {
+        let server = try AdminServer(
+            path: path,
+            provider: FixedProvider(delay: 0.2),
+            logger: logger
+        )
         defer { server.stop() }
         let request = "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
         let last = "GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -202,12 +281,20 @@ final class Folder {
         #expect(try AdminClient(path: path).get("/v1/status").isEmpty == false)
     }
 
-    @Test("a client that reads nothing loses its connection, not the daemon") func slowReader() throws {
+    @Test("a client that reads nothing loses its connection, not the daemon") func slowReader()
+        throws
+    {
         var limits = AdminLimits()
         limits.responseSeconds = 1
         var provider = FixedProvider()
         provider.rows = (0..<50_000).map {
-            FDBRow(vni: UInt32($0), mac: "02:00:00:00:00:01", type: .local, port: "p", source: "dataplane")
+            FDBRow(
+                vni: UInt32($0),
+                mac: "02:00:00:00:00:01",
+                type: .local,
+                port: "p",
+                source: "dataplane"
+            )
         }
         let server = try AdminServer(path: path, provider: provider, logger: logger, limits: limits)
         defer { server.stop() }
@@ -232,7 +319,9 @@ final class Folder {
         #expect(total < 3_000_000)
     }
 
-    @Test("a second daemon on the same socket is refused and harms nothing") func secondDaemon() throws {
+    @Test("a second daemon on the same socket is refused and harms nothing") func secondDaemon()
+        throws
+    {
         let server = try AdminServer(path: path, provider: FixedProvider(), logger: logger)
         defer { server.stop() }
         do {
@@ -276,8 +365,15 @@ final class Folder {
         #expect(FileManager.default.contents(atPath: path) == Data("precious".utf8))
     }
 
-    @Test("the mode is as configured", arguments: [0o600, 0o660, 0o666] as [UInt32]) func mode(_ mode: UInt32) throws {
-        let server = try AdminServer(path: path, mode: mode, provider: FixedProvider(), logger: logger)
+    @Test("the mode is as configured", arguments: [0o600, 0o660, 0o666] as [UInt32]) func mode(
+        _ mode: UInt32
+    ) throws {
+        let server = try AdminServer(
+            path: path,
+            mode: mode,
+            provider: FixedProvider(),
+            logger: logger
+        )
         defer { server.stop() }
         var status = stat()
         #expect(stat(path, &status) == 0)
@@ -286,7 +382,9 @@ final class Folder {
 
     @Test("a path that cannot be is refused with a remedy")
     func badPath() {
-        for path in ["relative.sock", "/" + String(repeating: "x", count: 120), "/proc/nowhere/admin.sock"] {
+        for path in [
+            "relative.sock", "/" + String(repeating: "x", count: 120), "/proc/nowhere/admin.sock",
+        ] {
             do {
                 _ = try AdminServer(path: path, provider: FixedProvider(), logger: logger)
                 Issue.record("\(path) was taken")

@@ -9,7 +9,9 @@ import Testing
 private func document(_ name: String) throws -> String {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .deletingLastPathComponent().deletingLastPathComponent()
-    let data = try #require(FileManager.default.contents(atPath: root.appendingPathComponent(name).path))
+    let data = try #require(
+        FileManager.default.contents(atPath: root.appendingPathComponent(name).path)
+    )
     return String(decoding: data, as: UTF8.self)
 }
 
@@ -46,7 +48,8 @@ private func yamlBlocks(_ text: String) -> [String] {
         "x: 1", "dataplane: {x: 1}", "dataplane: {lcores: {x: 1}}", "dataplane: {memory: {x: 1}}",
         "dataplane: {idle: {x: 1}}", "dataplane: {limits: {x: 1}}", "ports: [{x: 1}]",
         "ports: [{name: a, driver: \"null\", exception: {x: 1}}]", "underlays: [{x: 1}]",
-        "underlays: [{tunnelEndpoint: {x: 1}}]", "l2vnis: [{x: 1}]", "l2vnis: [{vni: 1, ports: [{x: 1}]}]",
+        "underlays: [{tunnelEndpoint: {x: 1}}]", "l2vnis: [{x: 1}]",
+        "l2vnis: [{vni: 1, ports: [{x: 1}]}]",
         "l3vnis: [{x: 1}]", "control: {x: 1}", "control: {fpm: {x: 1}}", "static: {x: 1}",
         "static: {vteps: [{x: 1}]}", "static: {macs: [{x: 1}]}", "static: {neighbors: [{x: 1}]}",
         "static: {routes: [{x: 1}]}", "static: {underlay: [{x: 1}]}",
@@ -55,12 +58,18 @@ private func yamlBlocks(_ text: String) -> [String] {
     @Test("every key that the parser knows is in configuration.md", arguments: places)
     func keys(place: String) throws {
         let fault = try #require(
-            Configuration.read(yaml: place).faults.first { $0.message.hasPrefix("unknown key \"x\"") })
+            Configuration.read(yaml: place).faults.first {
+                $0.message.hasPrefix("unknown key \"x\"")
+            }
+        )
         let list = try #require(fault.remedy.split(separator: ": ").last)
         let text = try document("docs/configuration.md")
         for key in list.components(separatedBy: ", ") {
-            let isThere = text.range(
-                of: "(`|\\.|## )\(key)(`|\\.|\\[|\n)", options: .regularExpression) != nil
+            let isThere =
+                text.range(
+                    of: "(`|\\.|## )\(key)(`|\\.|\\[|\n)",
+                    options: .regularExpression
+                ) != nil
             #expect(isThere, "\(key), known in \(place)")
         }
     }

@@ -29,7 +29,9 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
 
     @Test("the examples show one mode each") func modes() throws {
         let read = { (name: String) in
-            try Configuration.load(file: root.appendingPathComponent("packaging/examples/\(name).yaml").path)
+            try Configuration.load(
+                file: root.appendingPathComponent("packaging/examples/\(name).yaml").path
+            )
         }
         #expect(try read("pci").ports.allSatisfy { $0.driver == .pci })
         #expect(try read("memif").ports.allSatisfy { $0.driver == .memif })
@@ -40,9 +42,14 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         #expect(openPERouter.underlays.first?.tunnelEndpoints.map(\.description) == ["100.65.0.1"])
     }
 
-    @Test("the unit notifies, may do what pe-dp does, and hides nothing that it needs") func unit() throws {
+    @Test("the unit notifies, may do what pe-dp does, and hides nothing that it needs") func unit()
+        throws
+    {
         let file = root.appendingPathComponent("packaging/pe-dp.service").path
-        let text = String(decoding: try #require(FileManager.default.contents(atPath: file)), as: UTF8.self)
+        let text = String(
+            decoding: try #require(FileManager.default.contents(atPath: file)),
+            as: UTF8.self
+        )
         let lines = Set(text.split(separator: "\n").map(String.init))
         #expect(lines.contains("Type=notify"))
         let capabilities = try #require(lines.first { $0.hasPrefix("CapabilityBoundingSet=") })
@@ -53,8 +60,13 @@ private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         for name in ["AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"] {
             #expect(families.contains(name))
         }
-        for setting in ["PrivateNetwork=", "PrivateDevices=", "MemoryDenyWriteExecute=", "RestrictNamespaces="] {
-            #expect(!lines.contains { $0.hasPrefix(setting) }, "\(setting) keeps pe-dp from working")
+        for setting in [
+            "PrivateNetwork=", "PrivateDevices=", "MemoryDenyWriteExecute=", "RestrictNamespaces=",
+        ] {
+            #expect(
+                !lines.contains { $0.hasPrefix(setting) },
+                "\(setting) keeps pe-dp from working"
+            )
         }
     }
 }

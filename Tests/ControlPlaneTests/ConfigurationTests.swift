@@ -56,7 +56,10 @@ let contractExample = """
         #expect(underlay.interfaces == ["up0"])
         #expect(underlay.tunnelEndpoints.map(\.description) == ["100.65.0.1", "fd00:65::1"])
         let l3vni = try #require(configuration.l3vnis.first)
-        #expect(l3vni.vrf == "red" && l3vni.vni == VNI(100) && l3vni.routerMAC == nil && !l3vni.underlayIsIPv6)
+        #expect(
+            l3vni.vrf == "red" && l3vni.vni == VNI(100) && l3vni.routerMAC == nil
+                && !l3vni.underlayIsIPv6
+        )
         let l2vni = try #require(configuration.l2vnis.first)
         #expect(l2vni.name == "layer2" && l2vni.vni == VNI(110) && l2vni.vrf == "red")
         #expect(l2vni.vxlanPort == 4789 && l2vni.neighborSuppression && !l2vni.acceptUnknownVTEP)
@@ -75,10 +78,15 @@ let contractExample = """
         #expect(state.vteps == [.init(vni: vni, address: vtep)])
         #expect(state.macs == [.init(vni: vni, mac: mac, vtep: vtep)])
         #expect(state.neighbors == [.init(vni: vni, ip: ip, mac: mac)])
-        #expect(state.routes.first?.nextHops == [.init(vtep: vtep, routerMAC: MACAddress("02:00:00:00:64:02"))])
+        #expect(
+            state.routes.first?.nextHops == [
+                .init(vtep: vtep, routerMAC: MACAddress("02:00:00:00:64:02"))
+            ]
+        )
         #expect(
             state.underlay.first?.nextHops
-                == [.init(port: "up0", mac: MACAddress("02:00:00:00:00:fe"), address: nil)])
+                == [.init(port: "up0", mac: MACAddress("02:00:00:00:00:fe"), address: nil)]
+        )
     }
 
     @Test("OpenPERouter's own fields are accepted, its endpoint comes from the node's index")
@@ -95,7 +103,8 @@ let contractExample = """
                     neighbors: [{asn: 64512, address: 192.168.11.2}]
                 l3vnis: [{vrf: red, vni: 100, hostSession: {asn: 64514}}]
                 l2vnis: [{vni: 110, hostMaster: {type: LinuxBridge}}]
-                """)
+                """
+        )
         let underlay = try #require(configuration.underlays.first)
         #expect(underlay.interfaces == ["toswitch1"])
         #expect(underlay.tunnelEndpoints.map(\.description) == ["100.65.0.3", "fd00:65::ff03"])
@@ -108,21 +117,24 @@ let contractExample = """
                 ports: [{name: up0, driver: "null"}]
                 underlays: [{interfaces: [up0], tunnelEndpoint: {addresses: ["fd00::1"]}, udp6ZeroChecksumTx: true}]
                 l2vnis: [{vni: 1}]
-                """)
+                """
+        )
         #expect(configuration.l2vnis.first?.underlayIsIPv6 == true)
         #expect(configuration.underlays.first?.udp6ZeroChecksumTx == true)
     }
 
     @Test("a key without a value takes the default") func absent() throws {
         let configuration = try Configuration(
-            yaml: "dataplane:\nports:\nl2vnis: ~\ncontrol: {netns: null, routes: none, fpm: none}\n")
+            yaml: "dataplane:\nports:\nl2vnis: ~\ncontrol: {netns: null, routes: none, fpm: none}\n"
+        )
         #expect(configuration.dataplane == Configuration.Dataplane())
         #expect(configuration.ports.isEmpty)
         #expect(configuration.control.netns == nil && configuration.control.fpmListen == nil)
     }
 
     @Test("workers are a list or ranges of CPUs") func workers() throws {
-        let text = "dataplane: {lcores: {workers: \"2-4,8\"}, adminSocketMode: 0660, macAgeingSeconds: 0}"
+        let text =
+            "dataplane: {lcores: {workers: \"2-4,8\"}, adminSocketMode: 0660, macAgeingSeconds: 0}"
         let configuration = try Configuration(yaml: text)
         #expect(configuration.dataplane.workerLcores == [2, 3, 4, 8])
         #expect(configuration.dataplane.adminSocketMode == 0o660)
@@ -140,10 +152,12 @@ let contractExample = """
                   - {name: e, driver: vdev, device: "net_null7,size=64"}
                   - {name: f, driver: null}
                   - {name: g, driver: "null"}
-                """)
+                """
+        )
         #expect(
             configuration.ports.map(\.device)
-                == ["0000:3b:00.0", "b", "tap9", "socket=/run/m.sock", "net_null7,size=64", "", ""])
+                == ["0000:3b:00.0", "b", "tap9", "socket=/run/m.sock", "net_null7,size=64", "", ""]
+        )
         #expect(configuration.ports.last?.driver == .null)
         #expect(configuration.ports[2].netns == "host")
     }
@@ -157,9 +171,13 @@ let contractExample = """
                   - {name: h2, driver: af_packet, device: eth2}
                 underlays: [{interfaces: [up0], tunnelEndpoint: {addresses: [100.65.0.1]}}]
                 l2vnis: [{vni: 110, ports: [{port: h1}]}]
-                """)
+                """
+        )
         #expect(reading.faults == [])
         #expect(reading.notes.map(\.location.line) == [3, 4])
-        #expect(reading.notes.first?.message == "packets of 1500 bytes do not fit into the underlay's 1500")
+        #expect(
+            reading.notes.first?.message
+                == "packets of 1500 bytes do not fit into the underlay's 1500"
+        )
     }
 }

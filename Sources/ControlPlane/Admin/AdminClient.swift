@@ -48,7 +48,8 @@ public struct AdminClient: Sendable {
     /// The body of `target`.
     public func get(_ target: String) throws(AdminClientError) -> Data {
         let answer = try exchange(
-            "GET \(target) HTTP/1.1\r\nHost: pe-dp\r\nConnection: close\r\n\r\n")
+            "GET \(target) HTTP/1.1\r\nHost: pe-dp\r\nConnection: close\r\n\r\n"
+        )
         let separator = Data("\r\n\r\n".utf8)
         guard let end = answer.range(of: separator) else {
             throw .malformed("\(path) does not speak HTTP; is it the admin socket of pe-dp?")
@@ -91,7 +92,9 @@ public struct AdminClient: Sendable {
         }
         var rest = Array(request.utf8)[...]
         while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.send(file, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+            let count = rest.withUnsafeBytes {
+                Glibc.send(file, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
+            }
             if count < 0 && errno == EINTR { continue }
             // A server that refuses may answer before it has read everything.
             guard count > 0 else { break }

@@ -44,11 +44,13 @@ enum AdminRequest: Hashable, Sendable {
         }
         guard method == .GET else {
             return .failure(
-                AdminRefusal(.methodNotAllowed, "\(method.rawValue) is not offered; use GET"))
+                AdminRefusal(.methodNotAllowed, "\(method.rawValue) is not offered; use GET")
+            )
         }
         guard let query = parseQuery(parts.count > 1 ? parts[1] : "") else {
             return .failure(
-                AdminRefusal(.badRequest, "the query is not name=value pairs joined by &"))
+                AdminRefusal(.badRequest, "the query is not name=value pairs joined by &")
+            )
         }
         if path == "/" || path == "/v1" || path == "/v1/show" { return .success(.index) }
         if path == "/v1/status" { return .success(.status) }
@@ -109,7 +111,10 @@ final class AdminHandler: ChannelInboundHandler {
     private var turn = 0
 
     init(
-        provider: any ShowProvider, limits: AdminLimits, first: ConnectionGuard, logger: Logger
+        provider: any ShowProvider,
+        limits: AdminLimits,
+        first: ConnectionGuard,
+        logger: Logger
     ) {
         self.provider = provider
         self.limits = limits
@@ -186,8 +191,11 @@ final class AdminHandler: ChannelInboundHandler {
 
     /// Asks for one topic after the other, then for the status, then finishes with the text.
     private static func collect(
-        _ topics: ArraySlice<ShowTopic>, from provider: any ShowProvider, on eventLoop: any EventLoop,
-        _ metrics: MetricsText, _ finish: @escaping @Sendable (AdminResponse) -> Void
+        _ topics: ArraySlice<ShowTopic>,
+        from provider: any ShowProvider,
+        on eventLoop: any EventLoop,
+        _ metrics: MetricsText,
+        _ finish: @escaping @Sendable (AdminResponse) -> Void
     ) {
         guard let topic = topics.first else {
             provider.status { status in

@@ -5,11 +5,16 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 
-/// Who knows the answers. Each call replies once, from any thread, at once or later.
+/// Who knows the answers.
+///
+/// Each call replies once, from any thread, at once or later.
 public protocol ShowProvider: Sendable {
     /// Replies with the rows of `topic`. Obeying `filter` is optional: the server filters again.
     func show(
-        _ topic: ShowTopic, filter: ShowFilter, reply: @escaping @Sendable (ShowAnswer) -> Void)
+        _ topic: ShowTopic,
+        filter: ShowFilter,
+        reply: @escaping @Sendable (ShowAnswer) -> Void
+    )
     func status(reply: @escaping @Sendable (StatusReport) -> Void)
 }
 
@@ -38,7 +43,10 @@ public final class AdminServer: Sendable {
     ///
     /// - Throws: ``AdminSocketError`` when another daemon has it or it cannot be made.
     public init(
-        path: String, mode: UInt32 = 0o600, provider: any ShowProvider, logger: Logger,
+        path: String,
+        mode: UInt32 = 0o600,
+        provider: any ShowProvider,
+        logger: Logger,
         limits: AdminLimits = AdminLimits()
     ) throws(AdminSocketError) {
         socket = try AdminSocket(claiming: path, mode: mode)
@@ -54,7 +62,12 @@ public final class AdminServer: Sendable {
                     try pipeline.configureHTTPServerPipeline(withErrorHandling: true)
                     try pipeline.addHandler(
                         AdminHandler(
-                            provider: provider, limits: limits, first: first, logger: logger))
+                            provider: provider,
+                            limits: limits,
+                            first: first,
+                            logger: logger
+                        )
+                    )
                 }
             }
         do {
@@ -67,7 +80,9 @@ public final class AdminServer: Sendable {
         logger.debug("admin socket ready", metadata: ["path": "\(path)"])
     }
 
-    /// Closes all connections and removes the socket. Blocks; not to be called on its own thread.
+    /// Closes all connections and removes the socket.
+    ///
+    /// Blocks; not to be called on its own thread.
     public func stop() {
         socket.release()
         try? channel.close().wait()
@@ -81,6 +96,7 @@ final class ConnectionCount: @unchecked Sendable {
 }
 
 /// The first handler of a connection: refuses one too many, and a request that grows too large.
+///
 /// Its refusals are plain bytes, because the HTTP handlers answer nothing but requests.
 final class ConnectionGuard: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
@@ -105,7 +121,9 @@ final class ConnectionGuard: ChannelInboundHandler {
         guard connections.value > limits.connections else { return }
         refuse(
             "503 Service Unavailable",
-            "\(limits.connections) admin connections are open; close some", context: context)
+            "\(limits.connections) admin connections are open; close some",
+            context: context
+        )
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -122,7 +140,9 @@ final class ConnectionGuard: ChannelInboundHandler {
         } else {
             refuse(
                 "431 Request Header Fields Too Large",
-                "the request is larger than \(limits.requestByteCount) bytes", context: context)
+                "the request is larger than \(limits.requestByteCount) bytes",
+                context: context
+            )
         }
     }
 
@@ -133,7 +153,9 @@ final class ConnectionGuard: ChannelInboundHandler {
             "HTTP/1.1 \(status)\r\nContent-Type: application/json\r\n"
             + "Content-Length: \(body.utf8.count)\r\nConnection: close\r\n\r\n"
         let bound = context.loopBound
-        context.writeAndFlush(wrapOutboundOut(context.channel.allocator.buffer(string: head + body)))
-            .whenComplete { _ in bound.value.close(promise: nil) }
+        context.writeAndFlush(
+            wrapOutboundOut(context.channel.allocator.buffer(string: head + body))
+        )
+        .whenComplete { _ in bound.value.close(promise: nil) }
     }
 }

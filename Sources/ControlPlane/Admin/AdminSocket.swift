@@ -23,10 +23,12 @@ struct AdminSocket {
     ///
     /// The lock is what keeps two daemons apart; the connection test catches one without a lock.
     init(claiming path: String, mode: UInt32) throws(AdminSocketError) {
-        guard path.hasPrefix("/"), !path.hasSuffix("/"), path.utf8.count <= Self.pathByteLimit else {
+        guard path.hasPrefix("/"), !path.hasSuffix("/"), path.utf8.count <= Self.pathByteLimit
+        else {
             throw AdminSocketError(
                 "admin socket \(path): an absolute path of at most \(Self.pathByteLimit) bytes is "
-                    + "needed; set dataplane.adminSocket")
+                    + "needed; set dataplane.adminSocket"
+            )
         }
         self.path = path
         try Self.makeParent(of: path)
@@ -42,7 +44,9 @@ struct AdminSocket {
         }
     }
 
-    /// Removes the socket and gives the path up. The descriptor is not closed.
+    /// Removes the socket and gives the path up.
+    ///
+    /// The descriptor is not closed.
     func release() {
         unlink(path)
         unlink(lockPath)
@@ -57,19 +61,23 @@ struct AdminSocket {
             guard mkdir(parent, 0o755) == 0 || errno == EEXIST else {
                 throw AdminSocketError(
                     "cannot make the directory \(parent): \(reason()); run as root or set "
-                        + "dataplane.adminSocket to a path that can be written")
+                        + "dataplane.adminSocket to a path that can be written"
+                )
             }
         }
     }
 
     /// Opens and locks the lock file; a file that its owner removed meanwhile is opened anew.
-    private static func takeLock(_ lockPath: String, socket: String) throws(AdminSocketError) -> Int32 {
+    private static func takeLock(_ lockPath: String, socket: String) throws(AdminSocketError)
+        -> Int32
+    {
         for _ in 0..<16 {
             let file = open(lockPath, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0o600)
             guard file >= 0 else {
                 throw AdminSocketError(
                     "cannot open \(lockPath): \(reason()); run as root or set dataplane.adminSocket "
-                        + "to a path that can be written")
+                        + "to a path that can be written"
+                )
             }
             guard flock(file, LOCK_EX | LOCK_NB) == 0 else {
                 let owner = readOwner(file)
@@ -92,7 +100,8 @@ struct AdminSocket {
     private static func inUse(_ path: String, by owner: String) -> AdminSocketError {
         AdminSocketError(
             "another pe-dp\(owner) serves \(path); stop it, or give this one another "
-                + "dataplane.adminSocket")
+                + "dataplane.adminSocket"
+        )
     }
 
     private static func readOwner(_ file: Int32) -> Int? {
@@ -113,7 +122,8 @@ struct AdminSocket {
         guard lstat(path, &status) == 0 else { return }
         guard status.st_mode & S_IFMT == S_IFSOCK else {
             throw AdminSocketError(
-                "\(path) exists and is not a socket; remove it or set dataplane.adminSocket")
+                "\(path) exists and is not a socket; remove it or set dataplane.adminSocket"
+            )
         }
         let probe = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { throw AdminSocketError("cannot open a unix socket: \(reason())") }
@@ -145,10 +155,13 @@ struct AdminSocket {
     private static func reason() -> String { String(cString: strerror(errno)) }
 }
 
-/// Calls `body` with the address of a unix socket. A path of more than 107 bytes is cut; callers
+/// Calls `body` with the address of a unix socket.
+///
+/// A path of more than 107 bytes is cut; callers
 /// check first. A path that begins with `@` is abstract.
 func withUnixAddress<Result>(
-    _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+    _ path: String,
+    _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
 ) -> Result {
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)

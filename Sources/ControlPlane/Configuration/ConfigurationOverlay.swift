@@ -4,9 +4,9 @@ import Tables
 import Wire
 
 /// The words of OpenPERouter's `underlayAddressFamily`.
-private enum UnderlayFamily: String, CaseIterable { case IPv4, IPv6 }
+private enum UnderlayFamily: String, CaseIterable { case ipv4 = "IPv4", ipv6 = "IPv6" }
 /// The words of OpenPERouter's `routingDomain.type`.
-private enum RoutingDomain: String, CaseIterable { case L3VNI, L3VPN }
+private enum RoutingDomain: String, CaseIterable { case l3vni = "L3VNI", l3vpn = "L3VPN" }
 
 extension ConfigurationParser {
     mutating func parseL3VNI(_ value: ConfigurationValue) {
@@ -28,7 +28,8 @@ extension ConfigurationParser {
         if let other = configuration.l3vnis.first(where: { $0.vrf == vrf }) {
             vrfValue.fault(
                 "VRF \"\(vrf)\" already has L3VNI \(other.vni) (line \(other.location.line))",
-                "a VRF has one L3VNI")
+                "a VRF has one L3VNI"
+            )
             return
         }
         var result = Configuration.L3VNI(vrf: vrf, vni: vni)
@@ -43,7 +44,10 @@ extension ConfigurationParser {
         } else if let table = section["table"],
             let other = configuration.l3vnis.first(where: { $0.table == result.table })
         {
-            table.fault("table \(table.shown) already belongs to VRF \"\(other.vrf)\"", "choose another")
+            table.fault(
+                "table \(table.shown) already belongs to VRF \"\(other.vrf)\"",
+                "choose another"
+            )
         }
         configuration.l3vnis.append(result)
     }
@@ -63,7 +67,9 @@ extension ConfigurationParser {
         result.location = value.location
         if let first = l2vniMentions[result.name] {
             (section["name"] ?? value).fault(
-                "L2VNI \"\(result.name)\" is already defined at \(first.text)", "choose another name")
+                "L2VNI \"\(result.name)\" is already defined at \(first.text)",
+                "choose another name"
+            )
         } else if !result.name.isEmpty {
             l2vniMentions[result.name] = Mention(path: value.path, line: value.location.line)
         }
@@ -72,7 +78,9 @@ extension ConfigurationParser {
         if let domain = section["routingDomain"] { result.vrf = parseRoutingDomain(domain) }
         result.gatewayIPs = parseGateways(section)
         result.gatewayMAC = section["gatewayMAC"]?.mac()
-        if let value = section["neighborSuppression"]?.boolean() { result.neighborSuppression = value }
+        if let value = section["neighborSuppression"]?.boolean() {
+            result.neighborSuppression = value
+        }
         if let value = section["acceptUnknownVTEP"]?.boolean() { result.acceptUnknownVTEP = value }
         for item in section.items("ports") {
             if let circuit = parseCircuit(item) { result.circuits.append(circuit) }
@@ -83,10 +91,14 @@ extension ConfigurationParser {
     }
 
     /// A VNI that no other L2VNI or L3VNI has.
-    private mutating func claimVNI(_ value: ConfigurationValue, _ owner: ConfigurationValue) -> VNI? {
+    private mutating func claimVNI(_ value: ConfigurationValue, _ owner: ConfigurationValue) -> VNI?
+    {
         guard let vni = value.vni() else { return nil }
         if let first = vniMentions[vni] {
-            value.fault("VNI \(vni) is already used by \(first.text)", "give each VNI to one of them")
+            value.fault(
+                "VNI \(vni) is already used by \(first.text)",
+                "give each VNI to one of them"
+            )
             return nil
         }
         vniMentions[vni] = Mention(path: owner.path, line: value.location.line)
@@ -102,7 +114,9 @@ extension ConfigurationParser {
         if vxlanPorts.insert(port).inserted, vxlanPorts.count == TableLimits.vxlanPorts + 1 {
             value.fault(
                 "vxlanPort \(port) is one more than the \(TableLimits.vxlanPorts) different ones "
-                    + "that are received", "use fewer UDP ports")
+                    + "that are received",
+                "use fewer UDP ports"
+            )
         }
         return port
     }
@@ -113,11 +127,12 @@ extension ConfigurationParser {
         let given = section["underlayAddressFamily"]
         guard let given else { return !endpoints.isEmpty && !endpoints.contains(where: \.isV4) }
         guard let family = given.choice(UnderlayFamily.self) else { return false }
-        let isIPv6 = family == .IPv6
+        let isIPv6 = family == .ipv6
         if !endpoints.isEmpty, !endpoints.contains(where: { $0.isV4 != isIPv6 }) {
             given.fault(
                 "no underlay has an \(family.rawValue) tunnel endpoint",
-                "add one under underlays, tunnelEndpoint.addresses")
+                "add one under underlays, tunnelEndpoint.addresses"
+            )
         }
         return isIPv6
     }
@@ -125,7 +140,7 @@ extension ConfigurationParser {
     /// The VRF behind `{type: L3VNI, l3vni: {name: red}}`.
     private func parseRoutingDomain(_ value: ConfigurationValue) -> String? {
         guard let section = value.section(["type", "l3vni", "l3vpn"]) else { return nil }
-        if let type = section["type"], type.choice(RoutingDomain.self) == .L3VPN {
+        if let type = section["type"], type.choice(RoutingDomain.self) == .l3vpn {
             type.fault("L3VPN (SRv6) is not supported", "use an L3VNI")
             return nil
         }
@@ -134,7 +149,9 @@ extension ConfigurationParser {
         guard let name, let text = name.string() else { return nil }
         if let l3vni = configuration.l3vnis.first(where: { $0.name == text }) { return l3vni.vrf }
         let near = reader.suggestion(
-            for: text, among: configuration.l3vnis.map(\.name))
+            for: text,
+            among: configuration.l3vnis.map(\.name)
+        )
         name.fault("there is no L3VNI \"\(name.shown)\"\(near)", "define it under l3vnis")
         return nil
     }
@@ -146,26 +163,33 @@ extension ConfigurationParser {
             if let other = result.first(where: { $0.address.isV4 == prefix.address.isV4 }) {
                 item.fault(
                     "\(prefix) is a second gateway of its family beside \(other)",
-                    "keep one IPv4 and one IPv6 gateway")
+                    "keep one IPv4 and one IPv6 gateway"
+                )
                 continue
             }
-            if prefix.network == prefix, !prefix.isHost, prefix.length < prefix.address.bitCount - 1 {
+            if prefix.network == prefix, !prefix.isHost, prefix.length < prefix.address.bitCount - 1
+            {
                 item.fault(
                     "\(prefix) is a network, not the address of a gateway in it",
-                    "write the gateway's address, such as \(prefix.network.firstHost)")
+                    "write the gateway's address, such as \(prefix.network.firstHost)"
+                )
                 continue
             }
             result.append(prefix)
         }
         if let value = section["gatewayIPs"], !result.isEmpty, section["routingDomain"] == nil {
             reader.note(
-                value.location, value.path, "a pure L2 VNI has no use for a gateway",
-                "add a routingDomain, or remove gatewayIPs")
+                value.location,
+                value.path,
+                "a pure L2 VNI has no use for a gateway",
+                "add a routingDomain, or remove gatewayIPs"
+            )
         }
         return result
     }
 
-    private mutating func parseCircuit(_ value: ConfigurationValue) -> Configuration.L2VNI.Circuit? {
+    private mutating func parseCircuit(_ value: ConfigurationValue) -> Configuration.L2VNI.Circuit?
+    {
         guard let section = value.section(["port", "vlan"]) else { return nil }
         let port = section.required("port", "name the port")
         let name = port?.string()
@@ -182,14 +206,16 @@ extension ConfigurationParser {
         if let underlay = underlayPorts[name] {
             port.fault(
                 "port \"\(name)\" belongs to the underlay at \(underlay.text)",
-                "a port is either underlay or circuit")
+                "a port is either underlay or circuit"
+            )
             return nil
         }
         let key = "\(name)/\(vlan.map { String($0) } ?? "untagged")"
         if let first = circuitMentions[key] {
             value.fault(
                 "port \"\(name)\" \(vlan.map { "VLAN \($0)" } ?? "untagged") is already at \(first.text)",
-                "a port and VLAN belong to one L2VNI")
+                "a port and VLAN belong to one L2VNI"
+            )
             return nil
         }
         circuitMentions[key] = Mention(path: value.path, line: value.location.line)

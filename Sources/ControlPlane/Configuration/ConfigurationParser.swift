@@ -47,8 +47,10 @@ extension Configuration {
         if let root = source.root { parser.parse(root) }
         let faults = source.faults + parser.reader.faults
         return ConfigurationReading(
-            configuration: parser.configuration, faults: faults.sorted(by: Self.isBefore),
-            notes: parser.reader.notes.sorted(by: Self.isBefore))
+            configuration: parser.configuration,
+            faults: faults.sorted(by: Self.isBefore),
+            notes: parser.reader.notes.sorted(by: Self.isBefore)
+        )
     }
 
     private static func isBefore(_ a: ConfigurationError, _ b: ConfigurationError) -> Bool {
@@ -141,7 +143,9 @@ struct ConfigurationParser {
             return text
         }
         if let path = section["adminSocket"]?.socketPath() { result.adminSocket = path }
-        if let mode = section["adminSocketMode"].flatMap(parseMode) { result.adminSocketMode = mode }
+        if let mode = section["adminSocketMode"].flatMap(parseMode) {
+            result.adminSocketMode = mode
+        }
         if let seconds = section["macAgeingSeconds"]?.integer(in: 0...1_000_000) {
             result.macAgeingSeconds = seconds
         }
@@ -159,7 +163,8 @@ struct ConfigurationParser {
             for part in text.split(separator: ",", omittingEmptySubsequences: false) {
                 let ends = part.split(separator: "-", omittingEmptySubsequences: false)
                     .map { UInt16($0) }
-                guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1],
+                guard (1...2).contains(ends.count), let first = ends[0],
+                    let last = ends[ends.count - 1],
                     first <= last, last < 1024
                 else {
                     value.fault("\"\(value.shown)\" is no list of CPUs", "write [1, 2] or \"1-2\"")
@@ -172,7 +177,9 @@ struct ConfigurationParser {
             value.fault("there must be a worker", "write for example [1]")
         } else if result.count > TableLimits.maximumWorkers {
             value.fault(
-                "\(result.count) workers are more than \(TableLimits.maximumWorkers)", "list fewer CPUs")
+                "\(result.count) workers are more than \(TableLimits.maximumWorkers)",
+                "list fewer CPUs"
+            )
         }
         return result
     }
@@ -206,7 +213,8 @@ struct ConfigurationParser {
         else {
             value.fault(
                 "\"\(value.shown)\" is no mode of a socket",
-                "write octal read and write bits such as \"0600\" or \"0660\"")
+                "write octal read and write bits such as \"0600\" or \"0660\""
+            )
             return nil
         }
         return mode
@@ -237,7 +245,8 @@ struct ConfigurationParser {
         if result.routes == .fpm && result.fpmListen == nil && reader.faults.isEmpty {
             section.value.fault(
                 "routes come from FPM, but fpm.listen is none",
-                "set fpm: {listen: \"127.0.0.1:2620\"}, or routes: netlink or none")
+                "set fpm: {listen: \"127.0.0.1:2620\"}, or routes: netlink or none"
+            )
         }
         configuration.control = result
     }
@@ -247,11 +256,13 @@ struct ConfigurationParser {
         guard let text = value.string() else { return nil }
         let isPath = text.hasPrefix("/") && text.utf8.count < 4096
         let isName =
-            (1...255).contains(text.utf8.count) && !text.contains("/") && text != "." && text != ".."
+            (1...255).contains(text.utf8.count) && !text.contains("/") && text != "."
+            && text != ".."
         guard isPath || isName, text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F }) else {
             value.fault(
                 "\"\(value.shown)\" cannot be a network namespace",
-                "write a name as in `ip netns list`, or an absolute path")
+                "write a name as in `ip netns list`, or an absolute path"
+            )
             return nil
         }
         return text

@@ -13,7 +13,9 @@ extension ConfigurationParser {
         if let name, let names {
             if let first = portMentions[name] {
                 names.fault(
-                    "port \"\(name)\" is already defined at \(first.text)", "choose another name")
+                    "port \"\(name)\" is already defined at \(first.text)",
+                    "choose another name"
+                )
                 return
             }
             portMentions[name] = Mention(path: value.path, line: names.location.line)
@@ -50,30 +52,40 @@ extension ConfigurationParser {
         return section.required("driver", "set driver to one of \(known)")?.choice(Driver.self)
     }
 
-    private func parseDevice(_ section: ConfigurationSection, driver: Driver, name: String) -> String? {
+    private func parseDevice(_ section: ConfigurationSection, driver: Driver, name: String)
+        -> String?
+    {
         switch driver {
         case .afPacket, .afXDP:
             return section.required("device", "name the Linux interface, such as device: eth1")?
                 .interfaceName()
         case .pci:
-            return section.required("device", "write its PCI address, such as device: \"0000:3b:00.0\"")?
-                .pciAddress()
+            return section.required(
+                "device",
+                "write its PCI address, such as device: \"0000:3b:00.0\""
+            )?
+            .pciAddress()
         case .vdev:
             return section.required(
-                "device", "write an EAL device string, such as device: \"net_null0\"")?.deviceString()
+                "device",
+                "write an EAL device string, such as device: \"net_null0\""
+            )?.deviceString()
         case .memif:
             let text = section.required(
                 "device",
                 "write its arguments, such as device: "
-                    + "\"role=server,id=0,socket=/run/pe-dp/memif.sock,socket-abstract=no\"")?
-                .deviceString()
+                    + "\"role=server,id=0,socket=/run/pe-dp/memif.sock,socket-abstract=no\""
+            )?
+            .deviceString()
             return text.map { $0.hasPrefix("/") ? "socket=\($0)" : $0 }
         case .vhostUser:
             return section.required("device", "write the path of its socket")?.deviceString()
         case .pcap:
             return section.required(
-                "device", "write its arguments, such as device: \"rx_pcap=in.pcap,tx_pcap=out.pcap\"")?
-                .deviceString()
+                "device",
+                "write its arguments, such as device: \"rx_pcap=in.pcap,tx_pcap=out.pcap\""
+            )?
+            .deviceString()
         case .tap:
             return section["device"].map { $0.interfaceName() ?? "" } ?? name
         case .null, .ring:
@@ -97,7 +109,8 @@ extension ConfigurationParser {
             if let first = exceptionMentions[name] {
                 place.fault(
                     "the exception TAP \"\(name)\" is already at \(first.text)",
-                    "set exception: {name: …} to a name of its own")
+                    "set exception: {name: …} to a name of its own"
+                )
             } else {
                 exceptionMentions[name] = Mention(path: place.path, line: place.location.line)
             }
@@ -107,7 +120,8 @@ extension ConfigurationParser {
 
     /// Two ports on one device would steal each other's packets.
     private func checkDevice(of port: Configuration.Port, _ section: ConfigurationSection) {
-        guard !port.device.isEmpty, port.driver != .null, port.driver != .pcap, port.driver != .ring,
+        guard !port.device.isEmpty, port.driver != .null, port.driver != .pcap,
+            port.driver != .ring,
             let other = configuration.ports.first(where: {
                 $0.driver == port.driver && $0.device == port.device && $0.netns == port.netns
             })
@@ -115,7 +129,8 @@ extension ConfigurationParser {
         (section["device"] ?? section.value).fault(
             "\(port.driver.rawValue) device \"\(port.device)\" is already port \"\(other.name)\" "
                 + "(line \(other.location.line))",
-            "a device belongs to one port; use VLAN circuits to share it")
+            "a device belongs to one port; use VLAN circuits to share it"
+        )
     }
 
     mutating func parseUnderlay(_ value: ConfigurationValue) {
@@ -128,7 +143,9 @@ extension ConfigurationParser {
         guard let section = value.section(keys, foreign: foreign) else { return }
         var underlay = Configuration.Underlay()
         underlay.location = value.location
-        if let zero = section["udp6ZeroChecksumTx"]?.boolean() { underlay.udp6ZeroChecksumTx = zero }
+        if let zero = section["udp6ZeroChecksumTx"]?.boolean() {
+            underlay.udp6ZeroChecksumTx = zero
+        }
         for item in section.required("interfaces", "list the ports of the underlay")?.list() ?? [] {
             guard let (name, place) = parseInterface(item) else { continue }
             guard portMentions[name] != nil else {
@@ -143,8 +160,9 @@ extension ConfigurationParser {
             underlay.interfaces.append(name)
         }
         if let endpoint = section.required(
-            "tunnelEndpoint", "write tunnelEndpoint: {addresses: [100.65.0.1]}")
-        {
+            "tunnelEndpoint",
+            "write tunnelEndpoint: {addresses: [100.65.0.1]}"
+        ) {
             underlay.tunnelEndpoints = parseEndpoints(endpoint)
         }
         configuration.underlays.append(underlay)
@@ -155,7 +173,10 @@ extension ConfigurationParser {
         guard case .mapping = value.node else { return value.string().map { ($0, value) } }
         guard let section = value.section(["type", "networkDevice"]) else { return nil }
         if let type = section["type"], let text = type.string(), text != "NetworkDevice" {
-            type.fault("interfaces of type \"\(type.shown)\" are not supported", "use NetworkDevice")
+            type.fault(
+                "interfaces of type \"\(type.shown)\" are not supported",
+                "use NetworkDevice"
+            )
             return nil
         }
         let device = section.required("networkDevice", "write networkDevice: {interfaceName: up0}")
@@ -175,7 +196,9 @@ extension ConfigurationParser {
             guard let prefix = item.prefix(allowsHostBits: true) else { continue }
             guard let index = configuration.dataplane.nodeIndex else {
                 item.fault(
-                    "cidrs need this node's index", "set dataplane.nodeIndex, or write addresses")
+                    "cidrs need this node's index",
+                    "set dataplane.nodeIndex, or write addresses"
+                )
                 continue
             }
             // OpenPERouter: the network's address plus the index (internal/ipam/ipam.go).
@@ -191,12 +214,17 @@ extension ConfigurationParser {
         return result
     }
 
-    private func append(_ address: IPAddress, from item: ConfigurationValue, to list: inout [IPAddress]) {
+    private func append(
+        _ address: IPAddress,
+        from item: ConfigurationValue,
+        to list: inout [IPAddress]
+    ) {
         let others = configuration.underlays.flatMap(\.tunnelEndpoints) + list
         if let other = others.first(where: { $0.isV4 == address.isV4 }) {
             item.fault(
                 "\(address) is a second \(address.isV4 ? "IPv4" : "IPv6") tunnel endpoint beside \(other)",
-                "keep one of each family")
+                "keep one of each family"
+            )
             return
         }
         list.append(address)
@@ -208,7 +236,11 @@ extension ConfigurationParser {
             reader.faults.isEmpty
         else { return }
         reader.fault(
-            underlay.location, "underlays", "an underlay has no interfaces", "list its ports")
+            underlay.location,
+            "underlays",
+            "an underlay has no interfaces",
+            "list its ports"
+        )
     }
 
     func unknownPort(_ value: ConfigurationValue, _ name: String) {
@@ -221,7 +253,8 @@ extension ConfigurationValue {
     /// Arguments of an EAL device.
     fileprivate func deviceString() -> String? {
         guard let text = string() else { return nil }
-        guard !text.isEmpty, text.utf8.count <= 1024, text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F })
+        guard !text.isEmpty, text.utf8.count <= 1024,
+            text.utf8.allSatisfy({ $0 > 0x20 && $0 != 0x7F })
         else {
             fault("\"\(shown)\" cannot be a device", "write it without spaces")
             return nil
@@ -236,7 +269,8 @@ extension IPPrefix {
         let bits = address.bitCount - length
         guard index >= 0, bits >= 62 || index < 1 << bits else { return nil }
         switch address {
-        case .v4(let v4): return .v4(IPv4Address(rawValue: v4.rawValue &+ UInt32(truncatingIfNeeded: index)))
+        case .v4(let v4):
+            return .v4(IPv4Address(rawValue: v4.rawValue &+ UInt32(truncatingIfNeeded: index)))
         case .v6(let v6):
             let (low, carry) = v6.low.addingReportingOverflow(UInt64(index))
             return .v6(IPv6Address(high: v6.high &+ (carry ? 1 : 0), low: low))

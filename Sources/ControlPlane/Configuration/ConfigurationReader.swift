@@ -17,7 +17,13 @@ final class ConfigurationReader {
         guard faults.count < Self.faultLimit else { return }
         faults.append(
             ConfigurationError(
-                file: file, location: location, path: path, message: message, remedy: remedy))
+                file: file,
+                location: location,
+                path: path,
+                message: message,
+                remedy: remedy
+            )
+        )
     }
 
     /// Something that works but is probably not meant.
@@ -25,7 +31,13 @@ final class ConfigurationReader {
         guard notes.count < Self.faultLimit else { return }
         notes.append(
             ConfigurationError(
-                file: file, location: location, path: path, message: message, remedy: remedy))
+                file: file,
+                location: location,
+                path: path,
+                message: message,
+                remedy: remedy
+            )
+        )
     }
 
     func value(_ node: Node, _ path: String) -> ConfigurationValue {
@@ -125,13 +137,17 @@ struct ConfigurationValue {
 
     func integer(in range: ClosedRange<Int>) -> Int? {
         guard let text = plain, let number = Self.decimal(text) else {
-            wrongType("a whole number", "write a number from \(range.lowerBound) to \(range.upperBound)")
+            wrongType(
+                "a whole number",
+                "write a number from \(range.lowerBound) to \(range.upperBound)"
+            )
             return nil
         }
         guard let value = number, range.contains(value) else {
             fault(
                 "\(shown) is out of range",
-                "write a number from \(range.lowerBound) to \(range.upperBound)")
+                "write a number from \(range.lowerBound) to \(range.upperBound)"
+            )
             return nil
         }
         return value
@@ -192,7 +208,9 @@ struct ConfigurationValue {
         return sequence.enumerated().map { reader.value($1, "\(path)[\($0)]") }
     }
 
-    /// A mapping with known keys. Keys in `foreign` belong to the controller that writes the same
+    /// A mapping with known keys.
+    ///
+    /// Keys in `foreign` belong to the controller that writes the same
     /// file; they are accepted and not used.
     func section(_ keys: [String], foreign: Set<String> = []) -> ConfigurationSection? {
         guard case .mapping(let mapping) = node else {
@@ -216,9 +234,11 @@ struct ConfigurationValue {
             guard keys.contains(name) else {
                 let near = reader.suggestion(for: name, among: keys)
                 reader.fault(
-                    keyValue.location, path.isEmpty ? "file" : path,
+                    keyValue.location,
+                    path.isEmpty ? "file" : path,
                     "unknown key \"\(keyValue.shown)\"\(near)",
-                    "known keys: \(keys.joined(separator: ", "))")
+                    "known keys: \(keys.joined(separator: ", "))"
+                )
                 continue
             }
             entries[name] = reader.value(node, place)
@@ -227,7 +247,9 @@ struct ConfigurationValue {
     }
 }
 
-/// A mapping whose keys are known. A key with no value counts as absent.
+/// A mapping whose keys are known.
+///
+/// A key with no value counts as absent.
 struct ConfigurationSection {
     let value: ConfigurationValue
     fileprivate let entries: [String: ConfigurationValue]
@@ -249,8 +271,11 @@ struct ConfigurationSection {
     func required(_ key: String, _ remedy: String) -> ConfigurationValue? {
         if let value = self[key] { return value }
         reader.fault(
-            entries[key]?.location ?? location, path.isEmpty ? "file" : path, "\(key) is missing",
-            remedy)
+            entries[key]?.location ?? location,
+            path.isEmpty ? "file" : path,
+            "\(key) is missing",
+            remedy
+        )
         return nil
     }
 
@@ -264,7 +289,9 @@ struct ConfigurationSection {
     func items(_ key: String) -> [ConfigurationValue] { self[key]?.list() ?? [] }
 
     /// The mapping under `key`; nil when absent or none.
-    func section(_ key: String, _ keys: [String], foreign: Set<String> = []) -> ConfigurationSection? {
+    func section(_ key: String, _ keys: [String], foreign: Set<String> = [])
+        -> ConfigurationSection?
+    {
         self[key]?.section(keys, foreign: foreign)
     }
 }

@@ -15,19 +15,29 @@ struct ConfigurationSource {
     private(set) var root: Node?
     private(set) var faults: [ConfigurationError] = []
 
-    /// Reads a file. A file that cannot be read is a fault at line 0.
+    /// Reads a file.
+    ///
+    /// A file that cannot be read is a fault at line 0.
     static func read(_ path: String) -> Result<String, ConfigurationError> {
         let failure = { (message: String, remedy: String) -> Result<String, ConfigurationError> in
             .failure(
                 ConfigurationError(
-                    file: path, location: SourceLocation(), path: "file", message: message,
-                    remedy: remedy))
+                    file: path,
+                    location: SourceLocation(),
+                    path: "file",
+                    message: message,
+                    remedy: remedy
+                )
+            )
         }
         // Without blocking: a FIFO nobody writes to is refused below, not waited for.
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         guard descriptor >= 0 else {
             let why = String(cString: strerror(errno))
-            return failure("cannot be opened: \(why)", "give the path of a YAML file that can be read")
+            return failure(
+                "cannot be opened: \(why)",
+                "give the path of a YAML file that can be read"
+            )
         }
         defer { close(descriptor) }
         var status = stat()
@@ -37,7 +47,8 @@ struct ConfigurationSource {
         guard status.st_size <= byteLimit else {
             return failure(
                 "has \(status.st_size) bytes, more than \(byteLimit)",
-                "move what is not configuration elsewhere")
+                "move what is not configuration elsewhere"
+            )
         }
         var bytes: [UInt8] = []
         var chunk = [UInt8](repeating: 0, count: 65536)
@@ -45,7 +56,10 @@ struct ConfigurationSource {
             let count = Glibc.read(descriptor, &chunk, chunk.count)
             if count < 0 && errno == EINTR { continue }
             guard count >= 0 else {
-                return failure("cannot be read: \(String(cString: strerror(errno)))", "check the disk")
+                return failure(
+                    "cannot be read: \(String(cString: strerror(errno)))",
+                    "check the disk"
+                )
             }
             if count == 0 { break }
             bytes += chunk[..<count]
@@ -56,20 +70,26 @@ struct ConfigurationSource {
         return .success(text)
     }
 
-    /// Composes the tree. Keys that occur twice are faults of their own and the later one is left
+    /// Composes the tree.
+    ///
+    /// Keys that occur twice are faults of their own and the later one is left
     /// out; any other fault of syntax ends the reading.
     init(text: String, file: String) {
         self.file = file
         guard text.utf8.count <= Self.byteLimit else {
             add(
-                SourceLocation(line: 1, column: 1), "the text has more than \(Self.byteLimit) bytes",
-                "move what is not configuration elsewhere")
+                SourceLocation(line: 1, column: 1),
+                "the text has more than \(Self.byteLimit) bytes",
+                "move what is not configuration elsewhere"
+            )
             return
         }
         if let alias = AliasScan(text).finding {
             add(
-                alias, "YAML anchors and aliases (&name, *name) are not supported",
-                "write the value out, or put it in quotes if it is text")
+                alias,
+                "YAML anchors and aliases (&name, *name) are not supported",
+                "write the value out, or put it in quotes if it is text"
+            )
             return
         }
         compose(text)
@@ -84,8 +104,10 @@ struct ConfigurationSource {
                 root = node
                 if node == nil {
                     add(
-                        SourceLocation(line: 1, column: 1), "the file is empty",
-                        "describe at least ports; `pe-dp run --help` shows a first configuration")
+                        SourceLocation(line: 1, column: 1),
+                        "the file is empty",
+                        "describe at least ports; `pe-dp run --help` shows a first configuration"
+                    )
                 }
                 return
             case .failure(.syntax(let location, let message, let remedy)):
@@ -102,7 +124,11 @@ struct ConfigurationSource {
                     return
                 }
                 for place in search.found {
-                    add(place.location, "\(message), first at line \(first.line)", "keep one of them")
+                    add(
+                        place.location,
+                        "\(message), first at line \(first.line)",
+                        "keep one of them"
+                    )
                 }
                 text = repaired
             }
@@ -112,7 +138,13 @@ struct ConfigurationSource {
     private mutating func add(_ location: SourceLocation, _ message: String, _ remedy: String) {
         faults.append(
             ConfigurationError(
-                file: file, location: location, path: "yaml", message: message, remedy: remedy))
+                file: file,
+                location: location,
+                path: "yaml",
+                message: message,
+                remedy: remedy
+            )
+        )
     }
 }
 
@@ -130,7 +162,9 @@ extension ConfigurationSource {
         } catch let error as YamlError {
             return .failure(fault(of: error, in: text))
         } catch {
-            return .failure(.syntax(SourceLocation(line: 1, column: 1), "\(error)", "write valid YAML"))
+            return .failure(
+                .syntax(SourceLocation(line: 1, column: 1), "\(error)", "write valid YAML")
+            )
         }
     }
 
@@ -241,118 +275,7 @@ struct AliasScan {
     }
     /// Bytes after which neither a quote nor an alias can begin.
     private static func isWord(_ byte: UInt8) -> Bool {
-        isName(byte) || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "/") || byte == UInt8(ascii: "=")
-    }
-}
-
-/// Finds the later occurrences of a key in its mapping, which Yams does not tell.
-///
-/// It follows brackets and indentation from the first one; the caller checks what is found by
-/// composing again without it.
-struct DuplicateSearch {
-    private(set) var found: [(location: SourceLocation, range: Range<Int>)] = []
-    private let scalars: [Unicode.Scalar]
-    private let wanted: [Unicode.Scalar]
-    /// Size of the texts for which it is worth the time.
-    private static let scalarLimit = 1 << 20
-
-    init(text: String, key: String, first: SourceLocation) {
-        scalars = Array(text.unicodeScalars)
-        wanted = Array(key.unicodeScalars)
-        guard !wanted.isEmpty, scalars.count <= Self.scalarLimit else { return }
-        var location = SourceLocation(line: 1, column: 1)
-        var index = 0
-        while index < scalars.count, location != first { advance(&index, &location) }
-        let isFlow = index > 0 && ["{", ","].contains(before(index))
-        for _ in 0..<min(wanted.count, scalars.count - index) { advance(&index, &location) }
-        search(from: index, location, first, isFlow: isFlow)
-    }
-
-    private mutating func search(
-        from start: Int, _ begin: SourceLocation, _ first: SourceLocation, isFlow: Bool
-    ) {
-        var index = start
-        var location = begin
-        var depth = 0
-        while index < scalars.count {
-            let scalar = scalars[index]
-            let previous = index > 0 ? scalars[index - 1] : "\n"
-            let isStart = previous == " " || previous == "\n" || "{[,:\t\r".unicodeScalars.contains(previous)
-            if scalar == "#", previous == " " || previous == "\n" || previous == "\t" {
-                while index < scalars.count, scalars[index] != "\n" { advance(&index, &location) }
-                continue
-            }
-            // A block mapping ends with the first line that begins left of it.
-            if !isFlow, depth == 0, previous == "\n", let indent = indent(of: index),
-                indent < first.column - 1
-            {
-                return
-            }
-            let isQuote = scalar == "\"" || scalar == "'"
-            if depth == 0, isStart, isFlow || location.column == first.column, matches(at: index, isQuote) {
-                let range = index + (isQuote ? 1 : 0)
-                found.append((location, range..<range + wanted.count))
-            }
-            if isQuote, isStart { skipQuoted(&index, &location) }
-            if scalar == "{" || scalar == "[" { depth += 1 }
-            if scalar == "}" || scalar == "]" { depth -= 1 }
-            if depth < 0 { return }
-            if index < scalars.count { advance(&index, &location) }
-        }
-    }
-
-    /// The text with every occurrence replaced by a key of the same length that nobody writes; nil
-    /// when there are more than that.
-    func replaced(by placeholders: inout ClosedRange<UInt32>.Iterator) -> String? {
-        var result = scalars
-        for place in found {
-            guard let next = placeholders.next(), let scalar = Unicode.Scalar(next) else { return nil }
-            for index in place.range { result[index] = scalar }
-        }
-        var view = String.UnicodeScalarView()
-        view.append(contentsOf: result)
-        return String(view)
-    }
-
-    private func advance(_ index: inout Int, _ location: inout SourceLocation) {
-        if scalars[index] == "\n" {
-            location = SourceLocation(line: location.line + 1, column: 1)
-        } else {
-            location.column += 1
-        }
-        index += 1
-    }
-
-    /// Moves to the closing quote.
-    private func skipQuoted(_ index: inout Int, _ location: inout SourceLocation) {
-        let quote = scalars[index]
-        advance(&index, &location)
-        while index < scalars.count, scalars[index] != quote {
-            if quote == "\"", scalars[index] == "\\" { advance(&index, &location) }
-            if index < scalars.count { advance(&index, &location) }
-        }
-    }
-
-    /// The last scalar before `index` that is no blank.
-    private func before(_ index: Int) -> Unicode.Scalar {
-        var position = index - 1
-        while position >= 0, [" ", "\t", "\"", "'"].contains(scalars[position]) { position -= 1 }
-        return position >= 0 ? scalars[position] : "\n"
-    }
-
-    /// Blanks at the start of a line; nil for a line without content.
-    private func indent(of start: Int) -> Int? {
-        var index = start
-        while index < scalars.count, scalars[index] == " " { index += 1 }
-        guard index < scalars.count, !["\n", "\r", "#"].contains(scalars[index]) else { return nil }
-        return index - start
-    }
-
-    private func matches(at start: Int, _ isQuoted: Bool) -> Bool {
-        let first = start + (isQuoted ? 1 : 0)
-        var index = first + wanted.count
-        guard index < scalars.count, scalars[first..<index].elementsEqual(wanted) else { return false }
-        while index < scalars.count, [" ", "\"", "'", "\t"].contains(scalars[index]) { index += 1 }
-        return index < scalars.count && scalars[index] == ":"
+        isName(byte) || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "/")
+            || byte == UInt8(ascii: "=")
     }
 }

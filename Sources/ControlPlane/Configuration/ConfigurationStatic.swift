@@ -38,7 +38,9 @@ extension ConfigurationParser {
     }
 
     private func isFirst(
-        _ what: String, _ item: ConfigurationValue, _ seen: inout [String: Mention]
+        _ what: String,
+        _ item: ConfigurationValue,
+        _ seen: inout [String: Mention]
     ) -> Bool {
         if let first = seen[what] {
             item.fault("\(what) is already at \(first.text)", "keep one of them")
@@ -75,14 +77,16 @@ extension ConfigurationParser {
         {
             value.fault(
                 "\(address) is not of the VNI's family, \(address.isV4 ? "IPv6" : "IPv4")",
-                "set underlayAddressFamily of the VNI, or name another address")
+                "set underlayAddressFamily of the VNI, or name another address"
+            )
             return nil
         }
         return address
     }
 
     private func parseRoute(
-        _ item: ConfigurationValue, _ result: inout Configuration.Static,
+        _ item: ConfigurationValue,
+        _ result: inout Configuration.Static,
         _ seen: inout [String: Mention]
     ) {
         guard let entry = item.section(["vrf", "prefix", "nexthops"]) else { return }
@@ -90,7 +94,9 @@ extension ConfigurationParser {
         let vrf = vrfValue?.string()
         if let vrfValue, let vrf, !configuration.l3vnis.contains(where: { $0.vrf == vrf }) {
             let near = reader.suggestion(
-                for: vrf, among: configuration.l3vnis.map(\.vrf))
+                for: vrf,
+                among: configuration.l3vnis.map(\.vrf)
+            )
             vrfValue.fault("there is no VRF \"\(vrfValue.shown)\"\(near)", "define it under l3vnis")
         }
         let prefix = entry.required("prefix", "write the prefix")?.prefix()
@@ -101,12 +107,15 @@ extension ConfigurationParser {
             else { continue }
             hops.append(.init(vtep: vtep, routerMAC: section["routerMAC"]?.mac()))
         }
-        guard let vrf, let prefix, isFirst("route \(prefix) of VRF \(vrf)", item, &seen) else { return }
+        guard let vrf, let prefix, isFirst("route \(prefix) of VRF \(vrf)", item, &seen) else {
+            return
+        }
         result.routes.append(.init(vrf: vrf, prefix: prefix, nextHops: hops))
     }
 
     private func parseUnderlayRoute(
-        _ item: ConfigurationValue, _ result: inout Configuration.Static,
+        _ item: ConfigurationValue,
+        _ result: inout Configuration.Static,
         _ seen: inout [String: Mention]
     ) {
         guard let entry = item.section(["prefix", "nexthops"]) else { return }
@@ -119,7 +128,8 @@ extension ConfigurationParser {
             if section["mac"] == nil && section["address"] == nil {
                 hop.fault(
                     "the next hop has neither mac nor address",
-                    "write its mac, or an address that the kernel resolves")
+                    "write its mac, or an address that the kernel resolves"
+                )
             }
             guard let port = section.required("port", "name an underlay port"),
                 let name = port.string()
@@ -129,7 +139,9 @@ extension ConfigurationParser {
                     unknownPort(port, name)
                 } else {
                     port.fault(
-                        "port \"\(name)\" is not in an underlay", "add it to underlays, interfaces")
+                        "port \"\(name)\" is not in an underlay",
+                        "add it to underlays, interfaces"
+                    )
                 }
                 continue
             }
@@ -149,7 +161,8 @@ extension ConfigurationParser {
         } else if items.count > limit {
             value.fault(
                 "\(items.count) next hops are more than \(limit)",
-                "list fewer, or raise dataplane.limits.ecmpPaths")
+                "list fewer, or raise dataplane.limits.ecmpPaths"
+            )
         }
         return items
     }
@@ -175,7 +188,8 @@ extension ConfigurationParser {
             let place = file[section] ?? file.value
             place.fault(
                 "\(used) are more than the limit of \(allowed) \(limit)",
-                "raise dataplane.limits.\(limit), or configure fewer")
+                "raise dataplane.limits.\(limit), or configure fewer"
+            )
         }
     }
 
@@ -183,35 +197,50 @@ extension ConfigurationParser {
     func checkUse() {
         let used = Set(configuration.l2vnis.flatMap { $0.circuits.map(\.port) })
         let overhead = configuration.l2vnis.contains(where: \.underlayIsIPv6) ? 70 : 50
-        let underlayMTU = configuration.ports.filter { underlayPorts[$0.name] != nil }.map(\.mtu).min()
+        let underlayMTU = configuration.ports.filter { underlayPorts[$0.name] != nil }.map(\.mtu)
+            .min()
         let untagged = Set(
-            configuration.l2vnis.flatMap { $0.circuits.filter { $0.vlan == nil }.map(\.port) })
+            configuration.l2vnis.flatMap { $0.circuits.filter { $0.vlan == nil }.map(\.port) }
+        )
         for port in configuration.ports {
             guard underlayPorts[port.name] == nil else { continue }
             if !used.contains(port.name) {
                 reader.note(
-                    port.location, port.name, "the port is neither underlay nor circuit",
-                    "list it under underlays or l2vnis, or remove it")
-            } else if let underlayMTU, untagged.contains(port.name), port.mtu + overhead > underlayMTU {
+                    port.location,
+                    port.name,
+                    "the port is neither underlay nor circuit",
+                    "list it under underlays or l2vnis, or remove it"
+                )
+            } else if let underlayMTU, untagged.contains(port.name),
+                port.mtu + overhead > underlayMTU
+            {
                 reader.note(
-                    port.location, port.name,
+                    port.location,
+                    port.name,
                     "packets of \(port.mtu) bytes do not fit into the underlay's \(underlayMTU)",
                     "set the underlay's mtu to \(port.mtu + overhead), or this one to "
-                        + "\(underlayMTU - overhead)")
+                        + "\(underlayMTU - overhead)"
+                )
             }
         }
         if !configuration.l2vnis.isEmpty && configuration.underlays.isEmpty {
             reader.note(
-                SourceLocation(line: 1, column: 1), "underlays", "there is no underlay",
-                "only hosts on this node will reach each other")
+                SourceLocation(line: 1, column: 1),
+                "underlays",
+                "there is no underlay",
+                "only hosts on this node will reach each other"
+            )
         }
         let lcores = configuration.dataplane
         if lcores.workerLcores.contains(lcores.mainLcore)
             || Set(lcores.workerLcores).count < lcores.workerLcores.count
         {
             reader.note(
-                SourceLocation(line: 1, column: 1), "dataplane.lcores", "lcores share a CPU",
-                "give each a CPU of its own where speed matters")
+                SourceLocation(line: 1, column: 1),
+                "dataplane.lcores",
+                "lcores share a CPU",
+                "give each a CPU of its own where speed matters"
+            )
         }
     }
 }

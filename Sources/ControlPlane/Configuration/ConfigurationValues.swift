@@ -10,7 +10,8 @@ extension ConfigurationValue {
         let hint = IPPrefix(text) == nil ? "" : " without the length"
         fault(
             "\"\(shown)\" is not an IP address",
-            "write an IPv4 or IPv6 address\(hint), such as 10.0.0.1 or 2001:db8::1")
+            "write an IPv4 or IPv6 address\(hint), such as 10.0.0.1 or 2001:db8::1"
+        )
         return nil
     }
 
@@ -43,7 +44,8 @@ extension ConfigurationValue {
         guard text.contains("/"), let prefix = IPPrefix(text) else {
             fault(
                 "\"\(shown)\" is not an address with a prefix length",
-                "write for example 10.0.0.0/24 or 2001:db8::/64")
+                "write for example 10.0.0.0/24 or 2001:db8::/64"
+            )
             return nil
         }
         guard allowsHostBits || prefix.network == prefix else {
@@ -63,7 +65,8 @@ extension ConfigurationValue {
         guard !mac.isMulticast, !mac.isZero else {
             fault(
                 "\(mac) is not the address of one interface",
-                "clear the lowest bit of the first byte, such as in 02:00:00:00:00:01")
+                "clear the lowest bit of the first byte, such as in 02:00:00:00:00:01"
+            )
             return nil
         }
         return mac
@@ -85,15 +88,19 @@ extension ConfigurationValue {
         guard !text.isEmpty, text.utf8.count <= 15 else {
             fault(
                 "\"\(shown)\" has \(text.utf8.count) bytes; a Linux interface name has 1 to 15",
-                "choose a shorter name")
+                "choose a shorter name"
+            )
             return nil
         }
         guard text != ".", text != "..",
-            text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3A && $0 != 0x25 })
+            text.utf8.allSatisfy({
+                $0 > 0x20 && $0 < 0x7F && $0 != 0x2F && $0 != 0x3A && $0 != 0x25
+            })
         else {
             fault(
                 "\"\(shown)\" cannot be a Linux interface name",
-                "use letters, digits, - _ and . (no spaces, no / : or %)")
+                "use letters, digits, - _ and . (no spaces, no / : or %)"
+            )
             return nil
         }
         return text
@@ -102,7 +109,8 @@ extension ConfigurationValue {
     /// A name that is only a label.
     func label() -> String? {
         guard let text = string() else { return nil }
-        guard (1...63).contains(text.utf8.count), text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else {
+        guard (1...63).contains(text.utf8.count), text.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+        else {
             fault("\"\(shown)\" cannot be a name", "use 1 to 63 letters, digits, - _ and .")
             return nil
         }
@@ -117,7 +125,8 @@ extension ConfigurationValue {
         else {
             fault(
                 "\"\(shown)\" cannot be the path of a unix socket",
-                "write an absolute path of at most \(AdminSocket.pathByteLimit) bytes")
+                "write an absolute path of at most \(AdminSocket.pathByteLimit) bytes"
+            )
             return nil
         }
         return text
@@ -130,7 +139,10 @@ extension ConfigurationValue {
             text[text.index(after: split)...].utf8.allSatisfy({ (0x30...0x39).contains($0) }),
             let port = UInt16(text[text.index(after: split)...]), port > 0
         else {
-            fault("\"\(shown)\" is not host:port", "write for example 127.0.0.1:2620 or \"[::1]:2620\"")
+            fault(
+                "\"\(shown)\" is not host:port",
+                "write for example 127.0.0.1:2620 or \"[::1]:2620\""
+            )
             return nil
         }
         let host = text[..<split]
@@ -142,7 +154,8 @@ extension ConfigurationValue {
         guard isValid else {
             fault(
                 "\"\(shown)\" names no local address to listen on",
-                "write for example 127.0.0.1:2620 or \"[::1]:2620\"")
+                "write for example 127.0.0.1:2620 or \"[::1]:2620\""
+            )
             return nil
         }
         return text
@@ -161,7 +174,10 @@ extension ConfigurationValue {
             let function = UInt8(last[1]), function < 8, groups.last.map({ isHex($0, 2) }) == true,
             groups.count == 1 || isHex(groups[0], 4)
         else {
-            fault("\"\(shown)\" is not a PCI address", "write for example \"0000:3b:00.0\"; see lspci -D")
+            fault(
+                "\"\(shown)\" is not a PCI address",
+                "write for example \"0000:3b:00.0\"; see lspci -D"
+            )
             return nil
         }
         return groups.count == 1 ? "0000:" + text : text

@@ -10,7 +10,10 @@ public struct MetricsText: Sendable {
 
     /// Appends a family; one without samples is left out.
     public mutating func family(
-        _ name: String, type: String, help: String, _ samples: [Sample]
+        _ name: String,
+        type: String,
+        help: String,
+        _ samples: [Sample]
     ) {
         guard !samples.isEmpty else { return }
         text += "# HELP pedp_\(name) \(help)\n# TYPE pedp_\(name) \(type)\n"
@@ -45,26 +48,49 @@ extension MetricsText {
     /// Appends health, table use and buffers.
     public mutating func add(_ status: StatusReport) {
         family(
-            "build_info", type: "gauge", help: "Always 1; the version is a label.",
-            [([("version", status.version)], 1)])
+            "build_info",
+            type: "gauge",
+            help: "Always 1; the version is a label.",
+            [([("version", status.version)], 1)]
+        )
         family(
-            "up_seconds", type: "gauge", help: "Seconds since the daemon started.",
-            [([], status.uptimeSeconds)])
+            "up_seconds",
+            type: "gauge",
+            help: "Seconds since the daemon started.",
+            [([], status.uptimeSeconds)]
+        )
         family(
-            "degraded", type: "gauge", help: "1 when something configured does not work.",
-            [([], status.state == .degraded ? 1 : 0)])
+            "degraded",
+            type: "gauge",
+            help: "1 when something configured does not work.",
+            [([], status.state == .degraded ? 1 : 0)]
+        )
         family(
-            "table_entries", type: "gauge", help: "Entries in use by table.",
-            status.tables.map { ([("table", $0.name)], Double($0.used)) })
+            "table_entries",
+            type: "gauge",
+            help: "Entries in use by table.",
+            status.tables.map { ([("table", $0.name)], Double($0.used)) }
+        )
         family(
-            "table_capacity", type: "gauge", help: "Entries that fit, by table.",
-            status.tables.map { ([("table", $0.name)], Double($0.capacity)) })
+            "table_capacity",
+            type: "gauge",
+            help: "Entries that fit, by table.",
+            status.tables.map { ([("table", $0.name)], Double($0.capacity)) }
+        )
         family(
-            "port_up", type: "gauge", help: "1 when the port is up.",
-            status.ports.map { ([("port", $0.name)], $0.state == "up" ? 1 : 0) })
+            "port_up",
+            type: "gauge",
+            help: "1 when the port is up.",
+            status.ports.map { ([("port", $0.name)], $0.state == "up" ? 1 : 0) }
+        )
         guard let buffers = status.buffers else { return }
         family("mbufs", type: "gauge", help: "Packet buffers.", [([], Double(buffers.total))])
-        family("mbufs_free", type: "gauge", help: "Free packet buffers.", [([], Double(buffers.free))])
+        family(
+            "mbufs_free",
+            type: "gauge",
+            help: "Free packet buffers.",
+            [([], Double(buffers.free))]
+        )
     }
 
     /// Appends what `pe-dp show` of this topic prints; topics without figures append nothing.
@@ -85,12 +111,20 @@ extension MetricsText {
         ]
         for (name, value) in totals {
             family(
-                "packets_\(name)_total", type: "counter", help: "Packets \(name).",
-                [([], Double(value))])
+                "packets_\(name)_total",
+                type: "counter",
+                help: "Packets \(name).",
+                [([], Double(value))]
+            )
         }
         family(
-            "drops_total", type: "counter", help: "Packets dropped, by the one reason of each.",
-            counters.dropped.sorted { $0.key < $1.key }.map { ([("reason", $0.key)], Double($0.value)) })
+            "drops_total",
+            type: "counter",
+            help: "Packets dropped, by the one reason of each.",
+            counters.dropped.sorted { $0.key < $1.key }.map {
+                ([("reason", $0.key)], Double($0.value))
+            }
+        )
         let fields: [(String, String, KeyPath<CounterReport.Domain, UInt64>)] = [
             ("circuit_in_packets", "Packets from circuits.", \.circuitInPackets),
             ("circuit_in_bytes", "Bytes from circuits.", \.circuitInBytes),
@@ -103,8 +137,11 @@ extension MetricsText {
         ]
         for (name, help, path) in fields {
             family(
-                "vni_\(name)_total", type: "counter", help: help,
-                counters.domains.map { ([("vni", String($0.vni))], Double($0[keyPath: path])) })
+                "vni_\(name)_total",
+                type: "counter",
+                help: help,
+                counters.domains.map { ([("vni", String($0.vni))], Double($0[keyPath: path])) }
+            )
         }
     }
 
@@ -119,36 +156,60 @@ extension MetricsText {
         ]
         for (name, help, path) in fields {
             family(
-                "port_\(name)_total", type: "counter", help: help,
-                rows.map { ([("port", $0.name)], Double($0[keyPath: path])) })
+                "port_\(name)_total",
+                type: "counter",
+                help: help,
+                rows.map { ([("port", $0.name)], Double($0[keyPath: path])) }
+            )
         }
     }
 
     private mutating func add(_ rows: [LcoreRow]) {
         let label = { (row: LcoreRow) in [("lcore", String(row.lcore)), ("role", row.role)] }
         family(
-            "lcore_busy_ratio", type: "gauge", help: "Share of time spent on packets.",
-            rows.map { (label($0), $0.busy) })
+            "lcore_busy_ratio",
+            type: "gauge",
+            help: "Share of time spent on packets.",
+            rows.map { (label($0), $0.busy) }
+        )
         family(
-            "lcore_packets_total", type: "counter", help: "Packets handled by the lcore.",
-            rows.map { (label($0), Double($0.packets)) })
+            "lcore_packets_total",
+            type: "counter",
+            help: "Packets handled by the lcore.",
+            rows.map { (label($0), Double($0.packets)) }
+        )
     }
 
     private mutating func add(_ row: ControlRow) {
         family(
-            "fpm_connections", type: "gauge", help: "Connections of zebra's FPM module.",
-            [([], Double(row.fpm.count))])
+            "fpm_connections",
+            type: "gauge",
+            help: "Connections of zebra's FPM module.",
+            [([], Double(row.fpm.count))]
+        )
         family(
-            "fpm_messages_total", type: "counter", help: "Netlink messages received over FPM.",
-            [([], Double(row.messages))])
+            "fpm_messages_total",
+            type: "counter",
+            help: "Netlink messages received over FPM.",
+            [([], Double(row.messages))]
+        )
         family(
-            "control_errors_total", type: "counter", help: "Control messages that were refused.",
-            [([], Double(row.errorCount))])
+            "control_errors_total",
+            type: "counter",
+            help: "Control messages that were refused.",
+            [([], Double(row.errorCount))]
+        )
         family(
-            "control_stale_entries", type: "gauge", help: "Entries that wait for a sweep.",
-            [([], Double(row.stale))])
+            "control_stale_entries",
+            type: "gauge",
+            help: "Entries that wait for a sweep.",
+            [([], Double(row.stale))]
+        )
         family(
-            "kernel_overruns_total", type: "counter",
-            help: "Times that the kernel lost notifications.", [([], Double(row.kernel.overruns))])
+            "kernel_overruns_total",
+            type: "counter",
+            help: "Times that the kernel lost notifications.",
+            [([], Double(row.kernel.overruns))]
+        )
     }
 }

@@ -30,7 +30,8 @@ public struct ShowFilter: Hashable, Sendable {
     public var vrf: String?
     public var mac: MACAddress?
     public var port: String?
-    public init(vni: UInt32? = nil, vrf: String? = nil, mac: MACAddress? = nil, port: String? = nil) {
+    public init(vni: UInt32? = nil, vrf: String? = nil, mac: MACAddress? = nil, port: String? = nil)
+    {
         self.vni = vni
         self.vrf = vrf
         self.mac = mac
@@ -135,7 +136,9 @@ public enum ShowAnswer: Hashable, Sendable {
         }
     }
 
-    /// The rows that `filter` wants. Of the counters it picks the VNIs and ports, not the totals.
+    /// The rows that `filter` wants.
+    ///
+    /// Of the counters it picks the VNIs and ports, not the totals.
     public func filtered(by filter: ShowFilter) -> ShowAnswer {
         if filter.isEmpty { return self }
         switch self {
@@ -146,31 +149,38 @@ public enum ShowAnswer: Hashable, Sendable {
             return .vrfs(
                 rows.filter {
                     filter.matches(vrf: $0.vrf)
-                        && (filter.matches(vni: $0.vni) || $0.l2vnis.contains { filter.matches(vni: $0) })
-                })
+                        && (filter.matches(vni: $0.vni)
+                            || $0.l2vnis.contains { filter.matches(vni: $0) })
+                }
+            )
         case .fdb(let rows):
             return .fdb(
                 rows.filter {
                     filter.matches(vni: $0.vni) && filter.matches(mac: $0.mac)
                         && filter.matches(port: $0.port)
-                })
+                }
+            )
         case .routes(let rows):
             return .routes(
                 rows.filter {
                     filter.matches(vrf: $0.vrf)
-                        && (filter.vni == nil || $0.nextHops.contains { filter.matches(vni: $0.vni) })
-                })
+                        && (filter.vni == nil
+                            || $0.nextHops.contains { filter.matches(vni: $0.vni) })
+                }
+            )
         case .neighbors(let rows):
             return .neighbors(
                 rows.filter {
                     filter.matches(vni: $0.vni) && filter.matches(vrf: $0.vrf)
                         && filter.matches(mac: $0.mac)
-                })
+                }
+            )
         case .vteps(let rows):
             return .vteps(
                 rows.filter { row in
                     filter.vni == nil || row.vnis.contains { filter.matches(vni: $0) }
-                })
+                }
+            )
         case .flood(let rows): return .flood(rows.filter { filter.matches(vni: $0.vni) })
         case .counters(var counters):
             counters.domains = counters.domains.filter {
@@ -193,12 +203,14 @@ public enum ShowAnswer: Hashable, Sendable {
         case .fdb(let rows): return .fdb(rows.sorted { ($0.vni, $0.mac) < ($1.vni, $1.mac) })
         case .routes(let rows):
             return .routes(
-                Self.sort(rows) { ($0.vrf, Self.key($0.prefix), UInt64($0.table ?? 0)) })
+                Self.sort(rows) { ($0.vrf, Self.key($0.prefix), UInt64($0.table ?? 0)) }
+            )
         case .neighbors(let rows):
             return .neighbors(
                 Self.sort(rows) {
                     ($0.vrf ?? $0.interface ?? "", Self.key($0.ip), UInt64($0.vni ?? 0))
-                })
+                }
+            )
         case .nexthops(let rows):
             return .nexthops(rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) })
         case .vteps(let rows):
@@ -208,14 +220,20 @@ public enum ShowAnswer: Hashable, Sendable {
                     var row = row
                     row.vnis.sort()
                     return row
-                })
+                }
+            )
         case .flood(let rows):
             return .flood(
                 rows.sorted { $0.vni < $1.vni }.map { row in
                     FloodRow(
-                        vni: row.vni, vteps: Self.sort(row.vteps) { ("", Self.key($0), 0) },
-                        circuits: row.circuits.sorted { ($0.port, $0.vlan ?? 0) < ($1.port, $1.vlan ?? 0) })
-                })
+                        vni: row.vni,
+                        vteps: Self.sort(row.vteps) { ("", Self.key($0), 0) },
+                        circuits: row.circuits.sorted {
+                            ($0.port, $0.vlan ?? 0) < ($1.port, $1.vlan ?? 0)
+                        }
+                    )
+                }
+            )
         case .counters(var counters):
             counters.domains.sort { $0.vni < $1.vni }
             counters.ports.sort { $0.port < $1.port }
@@ -224,7 +242,8 @@ public enum ShowAnswer: Hashable, Sendable {
         case .control(var row):
             row.fpm.sort { $0.connection < $1.connection }
             return .control(row)
-        case .lcores(let rows): return .lcores(rows.sorted { ($0.lcore, $0.role) < ($1.lcore, $1.role) })
+        case .lcores(let rows):
+            return .lcores(rows.sorted { ($0.lcore, $0.role) < ($1.lcore, $1.role) })
         }
     }
 
@@ -236,7 +255,8 @@ public enum ShowAnswer: Hashable, Sendable {
             + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
     }
 
-    private static func sort<Row>(_ rows: [Row], by key: (Row) -> (String, String, UInt64)) -> [Row] {
+    private static func sort<Row>(_ rows: [Row], by key: (Row) -> (String, String, UInt64)) -> [Row]
+    {
         rows.map { (key($0), $0) }.sorted { $0.0 < $1.0 }.map(\.1)
     }
 }

@@ -33,8 +33,14 @@ public struct PortRow: Codable, Hashable, Sendable {
     /// The interface name of its exception TAP.
     public var exception: String?
     public init(
-        name: String, driver: String, device: String, role: String, state: String,
-        mac: String? = nil, mtu: Int, exception: String? = nil
+        name: String,
+        driver: String,
+        device: String,
+        role: String,
+        state: String,
+        mac: String? = nil,
+        mtu: Int,
+        exception: String? = nil
     ) {
         self.name = name
         self.driver = driver
@@ -65,7 +71,11 @@ public struct VNIRow: Codable, Hashable, Sendable {
     public var bridge: String?
     public var vxlan: String?
     public init(
-        vni: UInt32, type: String, name: String, vrf: String? = nil, vxlanPort: Int = 4789,
+        vni: UInt32,
+        type: String,
+        name: String,
+        vrf: String? = nil,
+        vxlanPort: Int = 4789,
         localVTEP: String? = nil
     ) {
         self.vni = vni
@@ -110,8 +120,15 @@ public struct FDBRow: Codable, Hashable, Sendable {
     /// `dataplane`, `fpm`, `kernel` or `configuration`.
     public var source: String
     public init(
-        vni: UInt32, mac: String, type: Kind, port: String? = nil, vlan: Int? = nil,
-        vtep: String? = nil, sticky: Bool = false, ageSeconds: Double? = nil, source: String
+        vni: UInt32,
+        mac: String,
+        type: Kind,
+        port: String? = nil,
+        vlan: Int? = nil,
+        vtep: String? = nil,
+        sticky: Bool = false,
+        ageSeconds: Double? = nil,
+        source: String
     ) {
         self.vni = vni
         self.mac = mac
@@ -176,8 +193,12 @@ public struct RouteRow: Codable, Hashable, Sendable {
         public var routerMAC: String?
         public var weight: Int
         public init(
-            gateway: String? = nil, interface: String? = nil, vtep: String? = nil,
-            vni: UInt32? = nil, routerMAC: String? = nil, weight: Int = 1
+            gateway: String? = nil,
+            interface: String? = nil,
+            vtep: String? = nil,
+            vni: UInt32? = nil,
+            routerMAC: String? = nil,
+            weight: Int = 1
         ) {
             self.gateway = gateway
             self.interface = interface
@@ -196,7 +217,11 @@ public struct RouteRow: Codable, Hashable, Sendable {
     public var kind: String
     public var nextHops: [NextHop]
     public init(
-        vrf: String, table: UInt32?, prefix: String, protocol: String, kind: String,
+        vrf: String,
+        table: UInt32?,
+        prefix: String,
+        protocol: String,
+        kind: String,
         nextHops: [NextHop]
     ) {
         self.vrf = vrf
@@ -221,8 +246,14 @@ public struct NeighborRow: Codable, Hashable, Sendable {
     public var vtep: String?
     public var source: String
     public init(
-        vni: UInt32? = nil, vrf: String? = nil, interface: String? = nil, ip: String, mac: String?,
-        type: String, vtep: String? = nil, source: String
+        vni: UInt32? = nil,
+        vrf: String? = nil,
+        interface: String? = nil,
+        ip: String,
+        mac: String?,
+        type: String,
+        vtep: String? = nil,
+        source: String
     ) {
         self.vni = vni
         self.vrf = vrf
@@ -257,8 +288,14 @@ public struct NextHopRow: Codable, Hashable, Sendable {
     public var isComplete: Bool
     public var source: String
     public init(
-        id: UInt32, gateway: String? = nil, interface: String? = nil, vtep: String? = nil,
-        kind: String, members: [Member] = [], isComplete: Bool = true, source: String
+        id: UInt32,
+        gateway: String? = nil,
+        interface: String? = nil,
+        vtep: String? = nil,
+        kind: String,
+        members: [Member] = [],
+        isComplete: Bool = true,
+        source: String
     ) {
         self.id = id
         self.gateway = gateway
@@ -301,8 +338,14 @@ public struct LcoreRow: Codable, Hashable, Sendable {
     public var cyclesPerPacket: Double?
     public var sleeps: UInt64
     public init(
-        lcore: Int, role: String, cpu: Int? = nil, busy: Double = 0, polls: UInt64 = 0,
-        packets: UInt64 = 0, burstSize: Double = 0, cyclesPerPacket: Double? = nil,
+        lcore: Int,
+        role: String,
+        cpu: Int? = nil,
+        busy: Double = 0,
+        polls: UInt64 = 0,
+        packets: UInt64 = 0,
+        burstSize: Double = 0,
+        cyclesPerPacket: Double? = nil,
         sleeps: UInt64 = 0
     ) {
         self.lcore = lcore

@@ -1,6 +1,8 @@
 // The whole-daemon answers of `pe-dp show` and `pe-dp status`: counters, control plane, health.
 
-/// Where packets went. `received + replicated = sent + punted + sum of dropped`.
+/// Where packets went.
+///
+/// `received + replicated = sent + punted + sum of dropped`.
 public struct CounterReport: Codable, Hashable, Sendable {
     /// Packets of one VNI: in from circuits and tunnels, out to circuits and tunnels.
     public struct Domain: Codable, Hashable, Sendable {
@@ -58,8 +60,12 @@ public struct ControlRow: Codable, Hashable, Sendable {
         /// Seconds since it was accepted.
         public var ageSeconds: Double
         public init(
-            connection: Int, peer: String, frames: UInt64 = 0, messages: UInt64 = 0,
-            errors: UInt64 = 0, ageSeconds: Double = 0
+            connection: Int,
+            peer: String,
+            frames: UInt64 = 0,
+            messages: UInt64 = 0,
+            errors: UInt64 = 0,
+            ageSeconds: Double = 0
         ) {
             self.connection = connection
             self.peer = peer
@@ -89,7 +95,11 @@ public struct ControlRow: Codable, Hashable, Sendable {
         public var vrfs: Int
         public var taps: Int
         public init(
-            isEnabled: Bool = false, bridges: Int = 0, vxlans: Int = 0, vrfs: Int = 0, taps: Int = 0
+            isEnabled: Bool = false,
+            bridges: Int = 0,
+            vxlans: Int = 0,
+            vrfs: Int = 0,
+            taps: Int = 0
         ) {
             self.isEnabled = isEnabled
             self.bridges = bridges
@@ -179,7 +189,11 @@ public struct StatusReport: Codable, Hashable, Sendable {
     public var fpmConnections: Int = 0
     public var routes: String = "none"
     public init(
-        version: String, state: State, uptimeSeconds: Double, pid: Int32, configuration: String
+        version: String,
+        state: State,
+        uptimeSeconds: Double,
+        pid: Int32,
+        configuration: String
     ) {
         self.version = version
         self.state = state

@@ -22,27 +22,64 @@ extension ShowAnswer {
 
     private static func table(_ rows: [PortRow]) -> String {
         var table = TextTable(
-            "PORT", "DRIVER", "DEVICE", "ROLE", "STATE", "MAC", ">MTU", ">RX", ">TX", ">RX-DROP",
-            ">TX-DROP", "EXCEPTION")
+            "PORT",
+            "DRIVER",
+            "DEVICE",
+            "ROLE",
+            "STATE",
+            "MAC",
+            ">MTU",
+            ">RX",
+            ">TX",
+            ">RX-DROP",
+            ">TX-DROP",
+            "EXCEPTION"
+        )
         for row in rows {
             table.add(
-                row.name, row.driver, Human.text(row.device.isEmpty ? nil : row.device), row.role,
-                row.state, Human.text(row.mac), String(row.mtu), String(row.rxPackets),
-                String(row.txPackets), String(row.rxDropped), String(row.txDropped),
-                Human.text(row.exception))
+                row.name,
+                row.driver,
+                Human.text(row.device.isEmpty ? nil : row.device),
+                row.role,
+                row.state,
+                Human.text(row.mac),
+                String(row.mtu),
+                String(row.rxPackets),
+                String(row.txPackets),
+                String(row.rxDropped),
+                String(row.txDropped),
+                Human.text(row.exception)
+            )
         }
         return table.text
     }
 
     private static func table(_ rows: [VNIRow]) -> String {
         var table = TextTable(
-            ">VNI", "TYPE", "NAME", "VRF", "LOCAL-VTEP", ">UDP", ">MACS", ">REMOTE", ">VTEPS",
-            "CIRCUITS")
+            ">VNI",
+            "TYPE",
+            "NAME",
+            "VRF",
+            "LOCAL-VTEP",
+            ">UDP",
+            ">MACS",
+            ">REMOTE",
+            ">VTEPS",
+            "CIRCUITS"
+        )
         for row in rows {
             table.add(
-                String(row.vni), row.type, row.name, Human.text(row.vrf), Human.text(row.localVTEP),
-                String(row.vxlanPort), String(row.localMACs), String(row.remoteMACs),
-                String(row.vteps), Human.circuits(row.circuits))
+                String(row.vni),
+                row.type,
+                row.name,
+                Human.text(row.vrf),
+                Human.text(row.localVTEP),
+                String(row.vxlanPort),
+                String(row.localMACs),
+                String(row.remoteMACs),
+                String(row.vteps),
+                Human.circuits(row.circuits)
+            )
         }
         return table.text
     }
@@ -51,8 +88,13 @@ extension ShowAnswer {
         var table = TextTable("VRF", ">TABLE", ">VNI", "ROUTER-MAC", ">ROUTES", "L2VNIS")
         for row in rows {
             table.add(
-                row.vrf, Human.text(row.table), Human.text(row.vni), Human.text(row.routerMAC),
-                String(row.routes), Human.list(row.l2vnis.map { String($0) }))
+                row.vrf,
+                Human.text(row.table),
+                Human.text(row.vni),
+                Human.text(row.routerMAC),
+                String(row.routes),
+                Human.list(row.l2vnis.map { String($0) })
+            )
         }
         return table.text
     }
@@ -63,8 +105,14 @@ extension ShowAnswer {
             let place =
                 row.vtep ?? row.port.map { port in row.vlan.map { "\(port).\($0)" } ?? port }
             table.add(
-                String(row.vni), row.mac, row.type.rawValue, Human.text(place),
-                row.sticky ? "yes" : "no", Human.duration(row.ageSeconds), row.source)
+                String(row.vni),
+                row.mac,
+                row.type.rawValue,
+                Human.text(place),
+                row.sticky ? "yes" : "no",
+                Human.duration(row.ageSeconds),
+                row.source
+            )
         }
         return table.text
     }
@@ -76,12 +124,17 @@ extension ShowAnswer {
                 [
                     hop.vtep.map { "vtep \($0)" }, hop.vni.map { "vni \($0)" },
                     hop.routerMAC.map { "rmac \($0)" }, hop.gateway.map { "via \($0)" },
-                    hop.interface.map { "dev \($0)" }, hop.weight == 1 ? nil : "weight \(hop.weight)",
+                    hop.interface.map { "dev \($0)" },
+                    hop.weight == 1 ? nil : "weight \(hop.weight)",
                 ].compactMap { $0 }.joined(separator: " ")
             }
             table.add(
-                row.vrf, row.prefix, row.protocol, row.kind,
-                hops.isEmpty ? "-" : hops.joined(separator: ", "))
+                row.vrf,
+                row.prefix,
+                row.protocol,
+                row.kind,
+                hops.isEmpty ? "-" : hops.joined(separator: ", ")
+            )
         }
         return table.text
     }
@@ -90,8 +143,15 @@ extension ShowAnswer {
         var table = TextTable(">VNI", "VRF", "INTERFACE", "IP", "MAC", "TYPE", "VTEP", "SOURCE")
         for row in rows {
             table.add(
-                Human.text(row.vni), Human.text(row.vrf), Human.text(row.interface), row.ip,
-                Human.text(row.mac), row.type, Human.text(row.vtep), row.source)
+                Human.text(row.vni),
+                Human.text(row.vrf),
+                Human.text(row.interface),
+                row.ip,
+                Human.text(row.mac),
+                row.type,
+                Human.text(row.vtep),
+                row.source
+            )
         }
         return table.text
     }
@@ -101,9 +161,14 @@ extension ShowAnswer {
         for row in rows {
             let members = Human.list(row.members.map { "\($0.id)x\($0.weight)" })
             table.add(
-                String(row.id), row.kind, Human.text(row.gateway), Human.text(row.interface),
-                Human.text(row.vtep), row.isComplete ? members : "\(members) (incomplete)",
-                row.source)
+                String(row.id),
+                row.kind,
+                Human.text(row.gateway),
+                Human.text(row.interface),
+                Human.text(row.vtep),
+                row.isComplete ? members : "\(members) (incomplete)",
+                row.source
+            )
         }
         return table.text
     }
@@ -115,8 +180,11 @@ extension ShowAnswer {
                 "\(path.port) \(path.mac ?? "?")\(path.address.map { " via \($0)" } ?? "")"
             }
             table.add(
-                row.address, row.state.rawValue, paths.isEmpty ? "-" : paths.joined(separator: ", "),
-                Human.list(row.vnis.map { String($0) }))
+                row.address,
+                row.state.rawValue,
+                paths.isEmpty ? "-" : paths.joined(separator: ", "),
+                Human.list(row.vnis.map { String($0) })
+            )
         }
         return table.text
     }
@@ -141,25 +209,53 @@ extension ShowAnswer {
         var text = totals.text
         if !counters.domains.isEmpty {
             var table = TextTable(
-                ">VNI", ">CIRCUIT-IN", ">BYTES", ">TUNNEL-IN", ">BYTES", ">CIRCUIT-OUT", ">BYTES",
-                ">TUNNEL-OUT", ">BYTES")
+                ">VNI",
+                ">CIRCUIT-IN",
+                ">BYTES",
+                ">TUNNEL-IN",
+                ">BYTES",
+                ">CIRCUIT-OUT",
+                ">BYTES",
+                ">TUNNEL-OUT",
+                ">BYTES"
+            )
             for row in counters.domains {
                 table.add(
-                    String(row.vni), String(row.circuitInPackets), String(row.circuitInBytes),
-                    String(row.tunnelInPackets), String(row.tunnelInBytes),
-                    String(row.circuitOutPackets), String(row.circuitOutBytes),
-                    String(row.tunnelOutPackets), String(row.tunnelOutBytes))
+                    String(row.vni),
+                    String(row.circuitInPackets),
+                    String(row.circuitInBytes),
+                    String(row.tunnelInPackets),
+                    String(row.tunnelInBytes),
+                    String(row.circuitOutPackets),
+                    String(row.circuitOutBytes),
+                    String(row.tunnelOutPackets),
+                    String(row.tunnelOutBytes)
+                )
             }
             text += "\n" + table.text
         }
         if !counters.ports.isEmpty {
             var table = TextTable(
-                "PORT", ">RX", ">RX-BYTES", ">TX", ">TX-BYTES", ">DROPPED", ">PUNTED", ">FROM-HOST")
+                "PORT",
+                ">RX",
+                ">RX-BYTES",
+                ">TX",
+                ">TX-BYTES",
+                ">DROPPED",
+                ">PUNTED",
+                ">FROM-HOST"
+            )
             for row in counters.ports {
                 table.add(
-                    row.port, String(row.rxPackets), String(row.rxBytes), String(row.txPackets),
-                    String(row.txBytes), String(row.dropped), String(row.punted),
-                    String(row.fromHost))
+                    row.port,
+                    String(row.rxPackets),
+                    String(row.rxBytes),
+                    String(row.txPackets),
+                    String(row.txBytes),
+                    String(row.dropped),
+                    String(row.punted),
+                    String(row.fromHost)
+                )
             }
             text += "\n" + table.text
         }
@@ -193,15 +289,21 @@ extension ShowAnswer {
             "shadow devices",
             shadow.isEnabled
                 ? "\(shadow.bridges) bridges, \(shadow.vxlans) vxlans, \(shadow.vrfs) vrfs, "
-                    + "\(shadow.taps) taps" : "off")
+                    + "\(shadow.taps) taps" : "off"
+        )
         table.add("learn overflows", String(row.learnOverflows))
         var text = table.text
         if !row.fpm.isEmpty {
             var table = TextTable(">FPM", "PEER", ">FRAMES", ">MESSAGES", ">ERRORS", ">AGE")
             for fpm in row.fpm {
                 table.add(
-                    String(fpm.connection), fpm.peer, String(fpm.frames), String(fpm.messages),
-                    String(fpm.errors), Human.duration(fpm.ageSeconds))
+                    String(fpm.connection),
+                    fpm.peer,
+                    String(fpm.frames),
+                    String(fpm.messages),
+                    String(fpm.errors),
+                    Human.duration(fpm.ageSeconds)
+                )
             }
             text += "\n" + table.text
         }
@@ -213,13 +315,28 @@ extension ShowAnswer {
 
     private static func table(_ rows: [LcoreRow]) -> String {
         var table = TextTable(
-            ">LCORE", "ROLE", ">CPU", ">BUSY", ">POLLS", ">PACKETS", ">BURST", ">CYCLES/PKT",
-            ">SLEEPS")
+            ">LCORE",
+            "ROLE",
+            ">CPU",
+            ">BUSY",
+            ">POLLS",
+            ">PACKETS",
+            ">BURST",
+            ">CYCLES/PKT",
+            ">SLEEPS"
+        )
         for row in rows {
             table.add(
-                String(row.lcore), row.role, Human.text(row.cpu), Human.percent(row.busy),
-                String(row.polls), String(row.packets), Human.decimal(row.burstSize),
-                Human.decimal(row.cyclesPerPacket), String(row.sleeps))
+                String(row.lcore),
+                row.role,
+                Human.text(row.cpu),
+                Human.percent(row.busy),
+                String(row.polls),
+                String(row.packets),
+                Human.decimal(row.burstSize),
+                Human.decimal(row.cyclesPerPacket),
+                String(row.sleeps)
+            )
         }
         return table.text
     }
@@ -233,7 +350,9 @@ extension StatusReport {
             + "workers \(workers)  state \(state.rawValue.uppercased())\n"
             + "configuration \(configuration)\n\n"
         var table = TextTable("PORT", "DRIVER", "ROLE", "STATE", ">MTU")
-        for port in ports { table.add(port.name, port.driver, port.role, port.state, String(port.mtu)) }
+        for port in ports {
+            table.add(port.name, port.driver, port.role, port.state, String(port.mtu))
+        }
         text += table.text
         var usage = TextTable("TABLE", ">USED", ">CAPACITY", ">FULL")
         for row in tables {

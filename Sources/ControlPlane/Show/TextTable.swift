@@ -46,7 +46,9 @@ enum Human {
     static func text(_ value: String?) -> String { value ?? "-" }
     static func text(_ value: some BinaryInteger) -> String { String(value) }
     static func text(_ value: (some BinaryInteger)?) -> String { value.map { String($0) } ?? "-" }
-    static func list(_ values: [String]) -> String { values.isEmpty ? "-" : values.joined(separator: " ") }
+    static func list(_ values: [String]) -> String {
+        values.isEmpty ? "-" : values.joined(separator: " ")
+    }
     static func circuits(_ rows: [CircuitRow]) -> String {
         list(rows.map { row in row.vlan.map { "\(row.port).\($0)" } ?? row.port })
     }
