@@ -77,6 +77,11 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
             path: "Tests/TestSupport"),
+        .target(
+            name: "FuzzTargets",
+            dependencies: ["ControlPlane", "FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"],
+            path: "fuzz/Targets"),
+        .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"]),
         .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"]),
         .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "CLinux"]),
         .testTarget(
@@ -97,3 +102,23 @@ let package = Package(
             ]),
     ]
 )
+
+// scripts/fuzz builds the fuzzers: an executable per target, and coverage in what they reach.
+if Context.environment["PE_FUZZ"] != nil {
+    for name in ["control", "pipeline", "configuration"] {
+        package.targets.append(
+            .executableTarget(
+                name: "fuzz-\(name)", dependencies: ["FuzzTargets"], path: "fuzz/\(name)",
+                swiftSettings: [.unsafeFlags(["-parse-as-library"])],
+                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]))
+    }
+    for target in package.targets {
+        switch target.name {
+        case "Wire", "Tables", "FastPath", "ControlPlane", "FuzzTargets":
+            target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
+        case "CDPDK", "CLinux":
+            target.cSettings = (target.cSettings ?? []) + [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
+        default: break
+        }
+    }
+}
