@@ -190,6 +190,22 @@ extension KernelAndDevicePorts {
             #expect(bench.registry.allStatus().count == 1)
         }
 
+        @Test("vhost_user and af_xdp take what the configuration's `device` says")
+        func deviceStrings() throws {
+            let bench = try PortBench()
+            defer { bench.close() }
+            let socket = "/tmp/pe-dp-test-\(getpid())-vhost.sock"
+            let text = PortDefinition.deviceString(driver: "vhost_user", device: socket, index: 8)
+            #expect(text == "net_vhost_pe8,iface=\(socket)")
+            try bench.registry.add(
+                PortDefinition(name: "vm", source: .device(try #require(text))), at: 8)
+            #expect(access(socket, F_OK) == 0)
+            #expect(bench.registry.status(8)?.isUp == false)
+            let xdp = PortDefinition.deviceString(driver: "af_xdp", device: "eth9", index: 3)
+            #expect(xdp == "net_af_xdp_pe3,iface=eth9")
+            #expect(PortDefinition.deviceString(driver: "tap", device: "", index: 3) == nil)
+        }
+
         @Test("a driver that knows no MTU is warned about, not refused")
         func memifMTU() throws {
             let events = EventLog()
