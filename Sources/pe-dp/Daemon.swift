@@ -36,6 +36,8 @@ final class Daemon: @unchecked Sendable {
     private(set) var workers: [Worker] = []
     private(set) var shadowCount = 0
     private var watch: PortStateWatch?
+    /// Of each exception TAP its port, and its name in the kernel.
+    private var exceptions: [UInt16: (port: UInt16, name: String)] = [:]
     /// What does not work although the configuration asks for it; shown by `status`.
     let alerts = AlertList()
 
@@ -98,7 +100,7 @@ final class Daemon: @unchecked Sendable {
         try startWorkers(environment, registry, tables)
         loop.start()
         try followKernel(loop)
-        watch.start(registry, ports: registry.allStatus()) { loop.post($0) }
+        watch.start(registry, ports: registry.allStatus(), parents: exceptions) { loop.post($0) }
         if let listen = configuration.control.fpmListen, configuration.control.routes == .fpm,
             let namespace
         {
@@ -157,8 +159,8 @@ final class Daemon: @unchecked Sendable {
             let host = try registry.add(tap, at: number2)
             events.append(host.event(port: number2))
             let name = exception.name ?? port.name
-            let interface = try namespace?.run { kernelInterfaceIndex(name) } ?? kernelInterfaceIndex(name)
-            events.append(.exceptionAttached(port: number, interface: interface, name: name))
+            exceptions[number2] = (number, name)
+            if let event = host.attachment(of: number, name: name) { events.append(event) }
         }
         return events
     }

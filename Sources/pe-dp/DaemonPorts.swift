@@ -39,10 +39,11 @@ extension PortStatus {
     func event(port: UInt16) -> ControlEvent {
         .portChanged(port: port, isUp: isUp, mac: mac, mtu: UInt16(clamping: mtu))
     }
+    /// Of an exception TAP: which kernel device stands for `port`; nil while the device is away.
+    func attachment(of port: UInt16, name: String) -> ControlEvent? {
+        interfaceIndex == 0 ? nil : .exceptionAttached(port: port, interface: interfaceIndex, name: name)
+    }
 }
-
-/// Index of a kernel device in the calling thread's network namespace; 0 when there is none.
-func kernelInterfaceIndex(_ name: String) -> UInt32 { if_nametoindex(name) }
 
 /// Looks at all ports once a second, and at once when one says that it changed.
 final class PortStateWatch: @unchecked Sendable {
@@ -53,11 +54,17 @@ final class PortStateWatch: @unchecked Sendable {
     private var last: [UInt16: Seen] = [:]
     private var post: (ControlEvent) -> Void = { _ in }
 
-    /// - Parameter ports: what is known already.
+    private var parents: [UInt16: (port: UInt16, name: String)] = [:]
+
+    /// - Parameters:
+    ///   - ports: what is known already.
+    ///   - parents: of each exception TAP its port, and its name in the kernel.
     func start(
-        _ registry: PortRegistry, ports: [UInt16: PortStatus], post: @escaping (ControlEvent) -> Void
+        _ registry: PortRegistry, ports: [UInt16: PortStatus],
+        parents: [UInt16: (port: UInt16, name: String)], post: @escaping (ControlEvent) -> Void
     ) {
         self.registry = registry
+        self.parents = parents
         self.post = post
         last = ports.mapValues(Seen.init)
         var handle = pthread_t()
@@ -77,8 +84,15 @@ final class PortStateWatch: @unchecked Sendable {
             signal.close()
             if isStopping.load(ordering: .acquiring) { return }
             for (index, status) in registry?.allStatus() ?? [:] where last[index] != Seen(status) {
+                let isNewDevice = last[index]?.interface != status.interfaceIndex
                 last[index] = Seen(status)
                 post(status.event(port: index))
+                // A TAP that was made again has another index, which routes now name.
+                if isNewDevice, let parent = parents[index],
+                    let event = status.attachment(of: parent.port, name: parent.name)
+                {
+                    post(event)
+                }
             }
         }
     }
@@ -94,10 +108,12 @@ final class PortStateWatch: @unchecked Sendable {
         var isUp: Bool
         var mac: MACAddress
         var mtu: Int
+        var interface: UInt32
         init(_ status: PortStatus) {
             isUp = status.isUp
             mac = status.mac
             mtu = status.mtu
+            interface = status.interfaceIndex
         }
     }
 }
