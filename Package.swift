@@ -82,6 +82,7 @@ let package = Package(
             dependencies: ["ControlPlane", "FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"],
             path: "fuzz/Targets"),
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"]),
+        .testTarget(name: "StyleTests"),
         .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"]),
         .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "CLinux"]),
         .testTarget(

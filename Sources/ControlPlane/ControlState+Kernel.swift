@@ -151,7 +151,8 @@ extension ControlState {
         for (table, content) in routes.tables {
             for (prefix, entry) in content.entries {
                 for row in entry.rows where row.origin == .kernel && row.dump != number {
-                    if !touched.contains(.route(table, prefix, row.metric)) { stale.append((table, prefix, row.metric)) }
+                    if touched.contains(.route(table, prefix, row.metric)) { continue }
+                    stale.append((table, prefix, row.metric))
                 }
             }
         }

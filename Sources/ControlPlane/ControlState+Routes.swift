@@ -48,7 +48,9 @@ extension ControlState {
         if row.origin == .kernel {
             let hops = kernelNextHops.hops(of: row.nextHopID)
             if kernelNextHops.release(row.nextHopID) { routes.released += hops.compactMap(\.gateway) }
-        } else if let number = connectionNumber(row.origin), let count = connections[number]?.nextHops[row.nextHopID]?.routeCount {
+        } else if let number = connectionNumber(row.origin),
+            let count = connections[number]?.nextHops[row.nextHopID]?.routeCount
+        {
             // The gateways matter only when the last route goes.
             let gateways = count == 1
                 ? connections[number]?.nextHops.hops(of: row.nextHopID).compactMap(\.gateway) ?? [] : []

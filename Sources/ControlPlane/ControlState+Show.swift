@@ -217,12 +217,16 @@ extension ControlState {
         var rows: [NextHopRow] = []
         var shown: Set<UInt32> = []
         // Of two connections the newer one's numbering counts.
-        for (_, connection) in connections.sorted(by: { ($0.value.isOpen ? 1 : 0, $0.key) > ($1.value.isOpen ? 1 : 0, $1.key) }) {
+        let newestFirst = connections.sorted {
+            ($0.value.isOpen ? 1 : 0, $0.key) > ($1.value.isOpen ? 1 : 0, $1.key)
+        }
+        for (_, connection) in newestFirst {
             for (id, entry) in connection.nextHops.entries where entry.isDefined && shown.insert(id).inserted {
                 rows.append(nextHopRow(id, entry, connection.nextHops, source: "fpm"))
             }
         }
-        for (id, entry) in kernelNextHops.entries where entry.isDefined && (entry.isFDB || configuration.control.routes == .netlink) {
+        let showsKernel = configuration.control.routes == .netlink
+        for (id, entry) in kernelNextHops.entries where entry.isDefined && (entry.isFDB || showsKernel) {
             rows.append(nextHopRow(id, entry, kernelNextHops, source: "kernel"))
         }
         return rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) }

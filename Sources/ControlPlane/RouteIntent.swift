@@ -121,12 +121,14 @@ struct RouteIntent {
 
     private mutating func retainInline(_ row: Row) {
         for hop in row.nextHops {
-            if let gateway = hop.gateway?.normalized { inlineUse[gateway, default: [:]][hop.interface, default: 0] += 1 }
+            guard let gateway = hop.gateway?.normalized else { continue }
+            inlineUse[gateway, default: [:]][hop.interface, default: 0] += 1
         }
     }
     private mutating func releaseInline(_ row: Row) {
         for hop in row.nextHops {
-            guard let gateway = hop.gateway?.normalized, let count = inlineUse[gateway]?[hop.interface] else { continue }
+            guard let gateway = hop.gateway?.normalized, let count = inlineUse[gateway]?[hop.interface]
+            else { continue }
             inlineUse[gateway]?[hop.interface] = count > 1 ? count - 1 : nil
             if inlineUse[gateway]?.isEmpty ?? false { inlineUse[gateway] = nil }
             if count == 1 { released.append(gateway) }

@@ -183,7 +183,8 @@ struct DaemonShow: ShowProvider {
             report.ports.append(
                 StatusReport.Port(
                     name: port.name, driver: port.driver.rawValue,
-                    role: daemon.numbering.isUnderlay[index] ? "underlay" : entry?.role == .circuits ? "circuit" : "unused",
+                    role: daemon.numbering.isUnderlay[index]
+                        ? "underlay" : entry?.role == .circuits ? "circuit" : "unused",
                     state: isUp ? "up" : "down", mtu: statuses[number]?.mtu ?? port.mtu))
             if !isUp { report.alerts.append("port \(port.name) is down: check \(port.device) and its peer") }
         }

@@ -1,3 +1,4 @@
+// What bench.h declares: the in-memory source and sink, and the cycle counter.
 #include "bench.h"
 #include <errno.h>
 #include <linux/perf_event.h>

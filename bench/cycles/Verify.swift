@@ -64,8 +64,8 @@ extension Scene {
             }
             let ports = frame[udp] >= 0xC0 && frame[(udp + 2)..<(udp + 4)].elementsEqual(Scene.be16(4789))
             guard ports else { return "ports" }
-            guard frame[(udp + 8)..<inner].elementsEqual([8, 0, 0, 0, UInt8(vni >> 16)] + Scene.be16(vni & 0xFFFF) + [0])
-            else { return "VXLAN header" }
+            let vxlan = [8, 0, 0, 0, UInt8(vni >> 16)] + Scene.be16(vni & 0xFFFF) + [0]
+            guard frame[(udp + 8)..<inner].elementsEqual(vxlan) else { return "VXLAN header" }
             if !shape.isIPv6, Self.sum(frame[14..<34]) != 0xFFFF { return "IPv4 checksum" }
             if shape.isIPv6, length <= frame.count, !isChecksumRight(frame) { return "UDP checksum" }
             guard frame[inner..<(inner + 12)].elementsEqual(destination) else { return "addresses" }

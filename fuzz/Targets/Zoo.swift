@@ -83,7 +83,8 @@ struct Zoo {
             (3, Frame.tagged(20, Frame.host(to: host, from: other))),
             (3, Frame.tagged(30, Frame.tagged(7, Frame.host(to: far, from: other)))),
             (5, Frame.host(to: .broadcast, from: MACAddress(2, 0xCC, 0, 0, 0, 1))),
-            (0, Frame.host(to: World.underlayMAC, from: World.nextHopMAC)), (1, Frame.host(to: World.nextHopMAC, from: World.underlayMAC)),
+            (0, Frame.host(to: World.underlayMAC, from: World.nextHopMAC)),
+            (1, Frame.host(to: World.nextHopMAC, from: World.underlayMAC)),
         ]
     }
 }

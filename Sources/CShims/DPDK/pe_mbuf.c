@@ -1,3 +1,4 @@
+// What pe_mbuf.h declares, over struct rte_mbuf.
 #include "pe_mbuf.h"
 #include <rte_mbuf.h>
 #include <rte_mempool.h>

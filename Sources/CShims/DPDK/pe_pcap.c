@@ -1,3 +1,4 @@
+// What pe_pcap.h declares: capture files, read and written frame by frame.
 #include "pe_pcap.h"
 #include <errno.h>
 #include <pcap/pcap.h>

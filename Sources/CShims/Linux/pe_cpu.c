@@ -1,3 +1,4 @@
+// Pages for the tables, and the checksum sum.
 #include "pe_cpu.h"
 #include <string.h>
 #if defined(__AVX2__)

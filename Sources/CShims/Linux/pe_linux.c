@@ -1,3 +1,4 @@
+// What pe_linux.h declares.
 #include "pe_linux.h"
 #include <pthread.h>
 
