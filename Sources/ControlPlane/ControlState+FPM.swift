@@ -37,8 +37,12 @@ extension ControlState {
         counters.connects += 1
         hasExpired = false
         connections[connection] = FPMConnection(
-            origin: .connection(connection), openedAt: now, lastFrame: now, firstDump: dump.number &+ 1,
-            epoch: epoch)
+            origin: .connection(connection),
+            openedAt: now,
+            lastFrame: now,
+            firstDump: dump.number &+ 1,
+            epoch: epoch
+        )
         effects.append(.log(level: .notice, "FPM connection \(connection) opened"))
         // L2 MACs are not replayed: only the kernel knows which of them are left.
         requestDump(now, &effects)
@@ -53,13 +57,18 @@ extension ControlState {
             .log(
                 level: .warning,
                 "FPM connection \(connection) closed; its state is kept for "
-                    + "\(Int(configuration.control.staleHoldSeconds)) s"))
+                    + "\(Int(configuration.control.staleHoldSeconds)) s"
+            )
+        )
         // From here on the kernel's rows decide.
         requestDump(now, &effects)
     }
 
     mutating func fpmError(
-        _ connection: Int, _ text: String, _ now: Instant, _ effects: inout [ControlEffect]
+        _ connection: Int,
+        _ text: String,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         connections[connection]?.errors += 1
         counters.note("fpm connection \(connection): \(text)")
@@ -68,7 +77,10 @@ extension ControlState {
 
     /// One frame is one transaction: nothing is published before its end.
     mutating func frame(
-        _ connection: Int, _ messages: [NetlinkMessage], _ now: Instant, _ effects: inout [ControlEffect]
+        _ connection: Int,
+        _ messages: [NetlinkMessage],
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         if connections[connection]?.isOpen != true { connect(connection, now, &effects) }
         guard let origin = connections[connection]?.origin else { return }
@@ -82,7 +94,9 @@ extension ControlState {
             case .route(let route): fpmRoute(connection, origin, route, now, &effects)
             case .nextHop(let nextHop):
                 markMACProvider(connection)
-                if connections[connection]?.nextHops.apply(nextHop, dump: 0) ?? false { changes.underlay = true }
+                if connections[connection]?.nextHops.apply(nextHop, dump: 0) ?? false {
+                    changes.underlay = true
+                }
             case .neighbor(let row) where row.family == .bridge:
                 place(row, from: .fpm(connection), now, &effects)
             case .error(let errno, _) where errno != 0: counters.note("fpm: netlink error \(errno)")
@@ -92,7 +106,10 @@ extension ControlState {
     }
 
     private mutating func fpmRoute(
-        _ connection: Int, _ origin: Origin, _ message: RouteMessage, _ now: Instant,
+        _ connection: Int,
+        _ origin: Origin,
+        _ message: RouteMessage,
+        _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
         if message.metric != 0 { markMACProvider(connection) }
@@ -121,7 +138,10 @@ extension ControlState {
 
     /// zebra's socket number changes with its process (and differs per namespace).
     private mutating func notePort(
-        _ connection: Int, _ port: UInt32, _ now: Instant, _ effects: inout [ControlEffect]
+        _ connection: Int,
+        _ port: UInt32,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         guard connections[connection]?.portIDs.contains(port) == false else { return }
         let isFirst = connections[connection]?.portIDs.isEmpty ?? true
@@ -131,9 +151,12 @@ extension ControlState {
             return
         }
         let isNew = isFirst && !zebraPorts.isEmpty
-        let others = connections.filter { $0.key != connection && $0.value.isOpen && !$0.value.portIDs.isEmpty }
+        let others = connections.filter {
+            $0.key != connection && $0.value.isOpen && !$0.value.portIDs.isEmpty
+        }
         if isNew && others.isEmpty {
-            for other in connections.keys where other != connection && connections[other]?.isOpen == false {
+            for other in connections.keys
+            where other != connection && connections[other]?.isOpen == false {
                 connections[other]?.isOfGoneZebra = true
             }
             zebraEpoch = connections[connection]?.epoch ?? epoch
@@ -141,7 +164,9 @@ extension ControlState {
             if dump.number >= zebraDump { zebraEpoch = epoch }
             zebraPorts = []
             reviveExpired(as: .leftover)
-            effects.append(.log(level: .notice, "zebra was restarted; local MACs are published again"))
+            effects.append(
+                .log(level: .notice, "zebra was restarted; local MACs are published again")
+            )
             exportAll(now, &effects)
         }
         zebraPorts.insert(port)
@@ -164,7 +189,9 @@ extension ControlState {
         let closed = connections.filter { !$0.value.isOpen }
         let hold = configuration.control.staleHoldSeconds
         for (number, connection) in connections.sorted(by: { $0.key < $1.key })
-        where connection.isOpen && !connection.isSwept && isComplete(connection, closed: closed, now) {
+        where connection.isOpen && !connection.isSwept
+            && isComplete(connection, closed: closed, now)
+        {
             connections[number]?.isSwept = true
             if connection.portIDs.isEmpty { reviveExpired(as: nil) }
             let stale = connections.filter { !$0.value.isOpen }
@@ -172,7 +199,11 @@ extension ControlState {
                 sweep(Set(stale.values.map(\.origin)), successor: number)
                 for old in stale.keys { connections[old] = nil }
                 effects.append(
-                    .log(level: .info, "FPM connection \(number) is complete; older state was swept"))
+                    .log(
+                        level: .info,
+                        "FPM connection \(number) is complete; older state was swept"
+                    )
+                )
             }
         }
         let expired = connections.filter {
@@ -183,17 +214,23 @@ extension ControlState {
         for old in expired.keys { connections[old] = nil }
         if !connections.values.contains(where: \.isOpen) { expireKernelRows() }
         effects.append(
-            .log(level: .warning, "FRR has been away for \(Int(hold)) s; its state was removed"))
+            .log(level: .warning, "FRR has been away for \(Int(hold)) s; its state was removed")
+        )
     }
 
     /// Whether a connection's replay is over: quiet, and, after a restart of zebra, with routes of
     /// every protocol that had some before, unless that takes longer than the hold time.
-    private func isComplete(_ connection: FPMConnection, closed: [Int: FPMConnection], _ now: Instant) -> Bool {
+    private func isComplete(
+        _ connection: FPMConnection,
+        closed: [Int: FPMConnection],
+        _ now: Instant
+    ) -> Bool {
         guard connection.frames > 0,
             now.seconds(since: connection.lastFrame) >= configuration.control.quietSeconds
         else { return false }
         return closed.values.allSatisfy {
-            !($0.isOfGoneZebra || $0.portIDs.isEmpty) || $0.protocols.isSubset(of: connection.protocols)
+            !($0.isOfGoneZebra || $0.portIDs.isEmpty)
+                || $0.protocols.isSubset(of: connection.protocols)
                 || now.seconds(since: $0.closedAt ?? now) >= configuration.control.staleHoldSeconds
         }
     }
@@ -212,7 +249,11 @@ extension ControlState {
         routerMACs.removeAll { _, row in origins.contains(row.origin) }
         for interface in Array(waiting.keys) {
             waiting[interface]?.removeAll {
-                if case .fpm(let number) = $0.source { origins.contains(.connection(number)) } else { false }
+                if case .fpm(let number) = $0.source {
+                    origins.contains(.connection(number))
+                } else {
+                    false
+                }
             }
             if waiting[interface]?.isEmpty ?? false { waiting[interface] = nil }
         }
@@ -223,13 +264,16 @@ extension ControlState {
     /// A lost connection's L2 MACs: they are not replayed, so a zebra that went on is asked through
     /// the kernel; one that was restarted has to name them again.
     private mutating func sweepMACs(_ origins: Set<Origin>, successor: FPMConnection?) {
-        let gone = Set(connections.values.filter { $0.isOfGoneZebra || successor == nil }.map(\.origin))
+        let gone = Set(
+            connections.values.filter { $0.isOfGoneZebra || successor == nil }.map(\.origin)
+        )
         var hasUnconfirmed = false
         for index in domains.indices {
             for (raw, entry) in domains[index].macs {
                 let isStale = entry.fpm.map { origins.contains($0.origin) } ?? false
                 let isGone = isStale && (entry.fpm.map { gone.contains($0.origin) } ?? false)
-                let isLeftover = entry.kernel.map { $0.doubt == nil && $0.since < zebraEpoch } ?? false
+                let isLeftover =
+                    entry.kernel.map { $0.doubt == nil && $0.since < zebraEpoch } ?? false
                     && (entry.fpm == nil || isGone)
                 guard isStale || isLeftover else { continue }
                 edit(index, MACAddress(rawValue: raw)) { entry in
@@ -251,12 +295,15 @@ extension ControlState {
 
     /// Whether a row's connection cannot take it back any more: then the kernel decides.
     func isStale(_ row: MACEntry.FPMRow) -> Bool {
-        row.isUnconfirmed || connectionNumber(row.origin).map { connections[$0]?.isOpen != true } ?? true
+        row.isUnconfirmed
+            || connectionNumber(row.origin).map { connections[$0]?.isOpen != true } ?? true
     }
 
     /// After a dump: of what a lost connection said, only what the kernel has too is left.
     mutating func confirmAgainstKernel() {
-        let closed = connections.values.contains { !$0.isOpen && ($0.closedAt ?? dump.beganAt) <= dump.beganAt }
+        let closed = connections.values.contains {
+            !$0.isOpen && ($0.closedAt ?? dump.beganAt) <= dump.beganAt
+        }
         guard dump.hasUnconfirmed || closed else { return }
         dump.hasUnconfirmed = false
         for index in domains.indices {
@@ -280,7 +327,8 @@ extension ControlState {
         hasExpired = true
         hasExpiredRows = true
         for index in domains.indices {
-            for (raw, entry) in domains[index].macs where entry.kernel.map({ $0.doubt == nil }) ?? false {
+            for (raw, entry) in domains[index].macs
+            where entry.kernel.map({ $0.doubt == nil }) ?? false {
                 edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = .expired }
             }
             if !domains[index].flood.isEmpty {

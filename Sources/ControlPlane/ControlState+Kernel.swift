@@ -52,13 +52,21 @@ extension ControlState {
         }
     }
     mutating func retryDump(_ now: Instant, _ effects: inout [ControlEffect]) {
-        guard !dump.isRunning, let asked = dump.requestedAt, now.seconds(since: asked) >= 5 else { return }
+        guard !dump.isRunning, let asked = dump.requestedAt, now.seconds(since: asked) >= 5 else {
+            return
+        }
         dump.requestedAt = now
         effects.append(.dumpKernel)
     }
     mutating func overrun(_ now: Instant, _ effects: inout [ControlEffect]) {
         counters.kernelOverruns += 1
-        log(.warning, "overrun", "the kernel dropped notifications; its state is read again", now, &effects)
+        log(
+            .warning,
+            "overrun",
+            "the kernel dropped notifications; its state is read again",
+            now,
+            &effects
+        )
         requestDump(now, &effects)
     }
     mutating func beginDump(_ now: Instant) {
@@ -82,7 +90,9 @@ extension ControlState {
         for interface in links.missing(from: number) where !isTouched(.link(interface)) {
             follow(links.remove(interface), now, &effects)
         }
-        for (key, shown) in addresses where shown != number && !isTouched(.address(key)) { removeAddress(key) }
+        for (key, shown) in addresses where shown != number && !isTouched(.address(key)) {
+            removeAddress(key)
+        }
         for (key, row) in neighbors where row.dump != number && !isTouched(.neighbor(key)) {
             neighbors[key] = nil
             neighborChanged(key)
@@ -126,7 +136,8 @@ extension ControlState {
                 if row.dump != number && !isTouched(.mac(key)) {
                     edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
                 } else if row.doubt == nil && !row.isPermanent && dump.twinDomains.contains(index)
-                    && !dump.twins.contains(key) && !isTouched(.bridged(key)) && !isTouched(.mac(key))
+                    && !dump.twins.contains(key) && !isTouched(.bridged(key))
+                    && !isTouched(.mac(key))
                 {
                     // zebra's rows come in pairs; without the bridge's, it has let go of the MAC.
                     edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = .superseded }
@@ -139,7 +150,8 @@ extension ControlState {
             }
         }
         let gone = routerMACs.rows.filter { key, rows in
-            rows.contains { $0.origin == .kernel && $0.dump != number } && !isTouched(.routerMAC(key))
+            rows.contains { $0.origin == .kernel && $0.dump != number }
+                && !isTouched(.routerMAC(key))
         }
         for key in gone.keys { routerMACs.condemn(key, origin: .kernel, mac: nil) }
         for key in gone.keys { buryRouterMAC(key) }
@@ -151,18 +163,24 @@ extension ControlState {
         for (table, content) in routes.tables {
             for (prefix, entry) in content.entries {
                 for row in entry.rows where row.origin == .kernel && row.dump != number {
-                    if touched.contains(.route(table, prefix, row.metric)) { continue }
-                    stale.append((table, prefix, row.metric))
+                    if !touched.contains(.route(table, prefix, row.metric)) {
+                        stale.append((table, prefix, row.metric))
+                    }
                 }
             }
         }
-        for (table, prefix, metric) in stale { removeRoute(.kernel, table: table, prefix: prefix, metric: metric) }
+        for (table, prefix, metric) in stale {
+            removeRoute(.kernel, table: table, prefix: prefix, metric: metric)
+        }
     }
 
     // MARK: Messages
 
     mutating func kernelMessage(
-        _ message: NetlinkMessage, isDumped: Bool, _ now: Instant, _ effects: inout [ControlEffect]
+        _ message: NetlinkMessage,
+        isDumped: Bool,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         counters.kernelMessages += 1
         switch message {
@@ -201,7 +219,9 @@ extension ControlState {
     private mutating func removeAddress(_ key: AddressKey) {
         guard addresses.removeValue(forKey: key) != nil else { return }
         let network = key.prefix.network
-        let isShared = addresses.keys.contains { $0.interface == key.interface && $0.prefix.network == network }
+        let isShared = addresses.keys.contains {
+            $0.interface == key.interface && $0.prefix.network == network
+        }
         if !isShared {
             connected[network]?.remove(key.interface)
             if connected[network]?.isEmpty ?? false { connected[network] = nil }
@@ -216,7 +236,9 @@ extension ControlState {
         default: break
         }
         let prefix = message.prefix.network
-        guard admits(.route(message.table, prefix, message.metric), isDumped: isDumped) else { return }
+        guard admits(.route(message.table, prefix, message.metric), isDumped: isDumped) else {
+            return
+        }
         setRoute(message, origin: .kernel, metric: message.metric, dump: dump.number)
     }
 
@@ -231,10 +253,14 @@ extension ControlState {
     // MARK: Links
 
     mutating func follow(
-        _ consequence: LinkMap.Consequence, _ now: Instant, _ effects: inout [ControlEffect]
+        _ consequence: LinkMap.Consequence,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         guard consequence.changed else { return }
-        for (interface, vni) in consequence.vanished { flush(interface: interface, vni: vni, now, &effects) }
+        for (interface, vni) in consequence.vanished {
+            flush(interface: interface, vni: vni, now, &effects)
+        }
         for interface in consequence.appeared { placeWaiting(interface, now, &effects) }
         // zebra fills the kernel again when its device is back; FPM repeats the MACs too, but its
         // messages may have come before this notification.
@@ -245,7 +271,10 @@ extension ControlState {
 
     /// zebra forgets a VNI's MACs and router MACs without a word when its device goes.
     private mutating func flush(
-        interface: UInt32, vni: VNI?, _ now: Instant, _ effects: inout [ControlEffect]
+        interface: UInt32,
+        vni: VNI?,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         waitingCount -= waiting.removeValue(forKey: interface)?.count ?? 0
         let affected = vni.map { [$0] } ?? Array(singleDeviceVNIs)
@@ -273,15 +302,23 @@ extension ControlState {
     // MARK: Requests
 
     mutating func requestFailed(
-        _ effect: ControlEffect, _ errno: Int32, _ now: Instant, _ effects: inout [ControlEffect]
+        _ effect: ControlEffect,
+        _ errno: Int32,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         switch effect {
         case .dumpKernel:
             dump.isRunning = false
             dump.requestedAt = now
             counters.note("kernel dump failed: errno \(errno)")
-            log(.warning, "dump failed", "reading the kernel's state failed (errno \(errno)); again in 5 s",
-                now, &effects)
+            log(
+                .warning,
+                "dump failed",
+                "reading the kernel's state failed (errno \(errno)); again in 5 s",
+                now,
+                &effects
+            )
         case .addLocalMAC(let interface, let mac):
             counters.note("adding local MAC \(mac) on interface \(interface): errno \(errno)")
             exportFailed(interface, mac)

@@ -11,15 +11,24 @@ extension ControlState {
             return
         }
         let row = RouteIntent.Row(
-            origin: origin, metric: message.metric, routeProtocol: message.routeProtocol, kind: message.kind,
-            nextHopID: message.nextHopID ?? 0, nextHops: message.nextHopID == nil ? message.nextHops : [],
-            dump: dump)
+            origin: origin,
+            metric: message.metric,
+            routeProtocol: message.routeProtocol,
+            kind: message.kind,
+            nextHopID: message.nextHopID ?? 0,
+            nextHops: message.nextHopID == nil ? message.nextHops : [],
+            dump: dump
+        )
         retainNextHop(row)
-        if let old = routes.set(row, table: message.table, prefix: prefix, metric: metric) { releaseNextHop(old) }
+        if let old = routes.set(row, table: message.table, prefix: prefix, metric: metric) {
+            releaseNextHop(old)
+        }
         noteRoute(message.table, prefix)
     }
     mutating func removeRoute(_ origin: Origin, table: UInt32, prefix: IPPrefix, metric: UInt32?) {
-        guard let old = routes.remove(origin, table: table, prefix: prefix, metric: metric) else { return }
+        guard let old = routes.remove(origin, table: table, prefix: prefix, metric: metric) else {
+            return
+        }
         releaseNextHop(old)
         noteRoute(table, prefix)
     }
@@ -47,13 +56,17 @@ extension ControlState {
         guard row.nextHopID != 0 else { return }
         if row.origin == .kernel {
             let hops = kernelNextHops.hops(of: row.nextHopID)
-            if kernelNextHops.release(row.nextHopID) { routes.released += hops.compactMap(\.gateway) }
+            if kernelNextHops.release(row.nextHopID) {
+                routes.released += hops.compactMap(\.gateway)
+            }
         } else if let number = connectionNumber(row.origin),
             let count = connections[number]?.nextHops[row.nextHopID]?.routeCount
         {
             // The gateways matter only when the last route goes.
-            let gateways = count == 1
-                ? connections[number]?.nextHops.hops(of: row.nextHopID).compactMap(\.gateway) ?? [] : []
+            let gateways =
+                count == 1
+                ? connections[number]?.nextHops.hops(of: row.nextHopID).compactMap(\.gateway) ?? []
+                : []
             _ = connections[number]?.nextHops.release(row.nextHopID)
             routes.released += gateways
         }
@@ -71,8 +84,12 @@ extension ControlState {
         }
         return row.nextHops.map {
             NextHopTable.Hop(
-                gateway: $0.gateway?.normalized, interface: $0.interface, weight: $0.weight,
-                isOnlink: $0.isOnlink, encapVNI: $0.encapVNI)
+                gateway: $0.gateway?.normalized,
+                interface: $0.interface,
+                weight: $0.weight,
+                isOnlink: $0.isOnlink,
+                encapVNI: $0.encapVNI
+            )
         }
     }
     /// The L3VNI of a next hop: of the SVI it leaves through, never of RTA_ENCAP where that is known.

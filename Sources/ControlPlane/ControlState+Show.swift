@@ -14,8 +14,13 @@ public struct TableCounts: Codable, Hashable, Sendable {
 extension ControlState {
     public var tableCounts: TableCounts {
         TableCounts(
-            fdb: domains.reduce(0) { $0 + $1.macs.reduce(0) { $0 + ($1.value.placement == nil ? 0 : 1) } },
-            routes: routeRows().count, neighbors: neighborRows().count, vteps: vtepRows().count)
+            fdb: domains.reduce(0) {
+                $0 + $1.macs.reduce(0) { $0 + ($1.value.placement == nil ? 0 : 1) }
+            },
+            routes: routeRows().count,
+            neighbors: neighborRows().count,
+            vteps: vtepRows().count
+        )
     }
 
     // MARK: MACs, flood lists, VTEPs
@@ -24,13 +29,17 @@ extension ControlState {
         var rows: [FDBRow] = []
         for domain in domains {
             for (raw, entry) in domain.macs {
-                guard let row = fdbRow(domain, MACAddress(rawValue: raw), entry, now) else { continue }
+                guard let row = fdbRow(domain, MACAddress(rawValue: raw), entry, now) else {
+                    continue
+                }
                 rows.append(row)
             }
         }
         return rows.sorted { ($0.vni, $0.mac) < ($1.vni, $1.mac) }
     }
-    private func fdbRow(_ domain: DomainState, _ mac: MACAddress, _ entry: MACEntry, _ now: Instant) -> FDBRow? {
+    private func fdbRow(_ domain: DomainState, _ mac: MACAddress, _ entry: MACEntry, _ now: Instant)
+        -> FDBRow?
+    {
         if domain.gatewayMAC == mac { return nil }
         let vni = domain.vni.rawValue
         let text = mac.description
@@ -39,19 +48,27 @@ extension ControlState {
         case .circuit(let index):
             let circuit = numbering.circuit(index)
             return FDBRow(
-                vni: vni, mac: text, type: .local, port: circuit.map { numbering.name(of: $0.port) },
+                vni: vni,
+                mac: text,
+                type: .local,
+                port: circuit.map { numbering.name(of: $0.port) },
                 vlan: circuit.flatMap { $0.vlan == 0 ? nil : Int($0.vlan) },
-                ageSeconds: entry.local.map { now.seconds(since: $0.lastSeen) }, source: "dataplane")
+                ageSeconds: entry.local.map { now.seconds(since: $0.lastSeen) },
+                source: "dataplane"
+            )
         case .remote(let target, let isSticky):
             let vteps = addresses(of: target).map(\.description).joined(separator: ",")
             return FDBRow(
-                vni: vni, mac: text, type: entry.fixed == nil ? .remote : .static,
+                vni: vni,
+                mac: text,
+                type: entry.fixed == nil ? .remote : .static,
                 vtep: vteps.isEmpty ? nil : vteps,
                 sticky: entry.fixed == nil && isSticky,
-                source: entry.fixed != nil ? "configuration" : entry.fpm != nil ? "fpm" : "kernel")
+                source: entry.fixed != nil ? "configuration" : entry.fpm != nil ? "fpm" : "kernel"
+            )
         }
     }
-    private func addresses(of target: RemoteTarget) -> [IPAddress] {
+    func addresses(of target: RemoteTarget) -> [IPAddress] {
         switch target {
         case .vtep(let id): vteps.address(id).map { [$0] } ?? []
         case .group(let id): Set(kernelNextHops.hops(of: id).compactMap(\.gateway)).sorted()
@@ -64,7 +81,8 @@ extension ControlState {
             return FloodRow(
                 vni: domain.vni.rawValue,
                 vteps: flood(ofDomain: number).compactMap { vteps.address($0)?.description },
-                circuits: circuitRows(number))
+                circuits: circuitRows(number)
+            )
         }.sorted { $0.vni < $1.vni }
     }
     private func circuitRows(_ domain: UInt16) -> [CircuitRow] {
@@ -92,7 +110,9 @@ extension ControlState {
             use[key.vtep, default: []].insert(key.vni.rawValue)
         }
         for route in configuration.static.routes {
-            guard let vni = configuration.l3vnis.first(where: { $0.vrf == route.vrf })?.vni else { continue }
+            guard let vni = configuration.l3vnis.first(where: { $0.vrf == route.vrf })?.vni else {
+                continue
+            }
             for hop in route.nextHops { use[hop.vtep.normalized, default: []].insert(vni.rawValue) }
         }
         return use
@@ -103,13 +123,17 @@ extension ControlState {
         return vniUse().sorted { $0.key < $1.key }.map { address, vnis in
             let found = copy.resolve(address)
             return VTEPRow(
-                address: address.description, vnis: vnis.sorted(),
+                address: address.description,
+                vnis: vnis.sorted(),
                 state: found.paths.isEmpty ? .unresolved : .resolved,
                 nextHops: found.hops.map {
                     VTEPRow.Path(
-                        port: numbering.name(of: $0.port), mac: $0.mac?.description,
-                        address: $0.address?.description)
-                })
+                        port: numbering.name(of: $0.port),
+                        mac: $0.mac?.description,
+                        address: $0.address?.description
+                    )
+                }
+            )
         }
     }
 
@@ -121,9 +145,13 @@ extension ControlState {
         var rows: [VNIRow] = []
         for (index, l2vni) in configuration.l2vnis.enumerated() {
             var row = VNIRow(
-                vni: l2vni.vni.rawValue, type: "L2", name: l2vni.name, vrf: l2vni.vrf,
+                vni: l2vni.vni.rawValue,
+                type: "L2",
+                name: l2vni.name,
+                vrf: l2vni.vrf,
                 vxlanPort: Int(l2vni.vxlanPort),
-                localVTEP: endpoints.first { $0.isV4 != l2vni.underlayIsIPv6 }?.description)
+                localVTEP: endpoints.first { $0.isV4 != l2vni.underlayIsIPv6 }?.description
+            )
             row.circuits = circuitRows(UInt16(truncatingIfNeeded: index + 1))
             for entry in domains[index].macs.values {
                 switch entry.placement {
@@ -137,9 +165,14 @@ extension ControlState {
         for l3vni in configuration.l3vnis {
             rows.append(
                 VNIRow(
-                    vni: l3vni.vni.rawValue, type: "L3", name: l3vni.vrf, vrf: l3vni.vrf,
+                    vni: l3vni.vni.rawValue,
+                    type: "L3",
+                    name: l3vni.vrf,
+                    vrf: l3vni.vrf,
                     vxlanPort: Int(l3vni.vxlanPort),
-                    localVTEP: endpoints.first { $0.isV4 != l3vni.underlayIsIPv6 }?.description))
+                    localVTEP: endpoints.first { $0.isV4 != l3vni.underlayIsIPv6 }?.description
+                )
+            )
         }
         for index in rows.indices {
             rows[index].vteps = use.values.reduce(0) { $0 + ($1.contains(rows[index].vni) ? 1 : 0) }
@@ -156,93 +189,19 @@ extension ControlState {
             let table = table(ofVRF: l3vni.vrf)
             let own = l3vni.routerMAC ?? links.svi(of: l3vni.vni).flatMap { links.link($0)?.mac }
             var row = VRFRow(
-                vrf: l3vni.vrf, table: table, vni: l3vni.vni.rawValue, routerMAC: own?.description)
-            row.l2vnis = configuration.l2vnis.filter { $0.vrf == l3vni.vrf }.map(\.vni.rawValue).sorted()
-            row.routes = configuration.static.routes.reduce(0) { $0 + ($1.vrf == l3vni.vrf ? 1 : 0) }
+                vrf: l3vni.vrf,
+                table: table,
+                vni: l3vni.vni.rawValue,
+                routerMAC: own?.description
+            )
+            row.l2vnis = configuration.l2vnis.filter { $0.vrf == l3vni.vrf }.map(\.vni.rawValue)
+                .sorted()
+            row.routes = configuration.static.routes.reduce(0) {
+                $0 + ($1.vrf == l3vni.vrf ? 1 : 0)
+            }
             if let table { row.routes += routes.table(table)?.count ?? 0 }
             return row
         }.sorted { $0.vrf < $1.vrf }
-    }
-
-    // MARK: Routes and next hops
-
-    public func routeRows() -> [RouteRow] {
-        var rows: [RouteRow] = []
-        for (table, content) in routes.tables {
-            let vrf = name(ofTable: table)
-            for (prefix, entry) in content.entries {
-                let row = entry.best
-                rows.append(
-                    RouteRow(
-                        vrf: vrf, table: table, prefix: prefix.description,
-                        protocol: Self.name(ofProtocol: row.routeProtocol), kind: Self.name(of: row.kind),
-                        nextHops: hops(of: row).map { nextHop($0) }))
-            }
-        }
-        for route in configuration.static.routes {
-            let vni = configuration.l3vnis.first { $0.vrf == route.vrf }?.vni
-            rows.append(
-                RouteRow(
-                    vrf: route.vrf, table: table(ofVRF: route.vrf), prefix: route.prefix.network.description,
-                    protocol: "static", kind: "unicast",
-                    nextHops: route.nextHops.map { hop in
-                        let vtep = hop.vtep.normalized
-                        let mac = hop.routerMAC ?? vni.flatMap { routerMACs.mac($0, vtep)?.mac }
-                        return RouteRow.NextHop(
-                            vtep: vtep.description, vni: vni?.rawValue, routerMAC: mac?.description)
-                    }))
-        }
-        for (prefix, hops) in fixedUnderlay.entries {
-            rows.append(
-                RouteRow(
-                    vrf: "default", table: RouteIntent.mainTable, prefix: prefix.description,
-                    protocol: "static", kind: "unicast",
-                    nextHops: hops.map { .init(gateway: $0.address?.description, interface: $0.port) }))
-        }
-        return ShowAnswer.routes(rows).sortedRoutes
-    }
-    private func nextHop(_ hop: NextHopTable.Hop) -> RouteRow.NextHop {
-        var row = RouteRow.NextHop(
-            gateway: hop.gateway?.description,
-            interface: hop.interface == 0 ? nil : name(ofInterface: hop.interface), weight: Int(hop.weight))
-        if let vni = overlayVNI(of: hop), let vtep = hop.gateway {
-            row.vtep = vtep.description
-            row.vni = vni.rawValue
-            row.routerMAC = routerMACs.mac(vni, vtep)?.mac.description
-        }
-        return row
-    }
-
-    public func nextHopRows() -> [NextHopRow] {
-        var rows: [NextHopRow] = []
-        var shown: Set<UInt32> = []
-        // Of two connections the newer one's numbering counts.
-        let newestFirst = connections.sorted {
-            ($0.value.isOpen ? 1 : 0, $0.key) > ($1.value.isOpen ? 1 : 0, $1.key)
-        }
-        for (_, connection) in newestFirst {
-            for (id, entry) in connection.nextHops.entries where entry.isDefined && shown.insert(id).inserted {
-                rows.append(nextHopRow(id, entry, connection.nextHops, source: "fpm"))
-            }
-        }
-        let showsKernel = configuration.control.routes == .netlink
-        for (id, entry) in kernelNextHops.entries where entry.isDefined && (entry.isFDB || showsKernel) {
-            rows.append(nextHopRow(id, entry, kernelNextHops, source: "kernel"))
-        }
-        return rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) }
-    }
-    private func nextHopRow(
-        _ id: UInt32, _ entry: NextHopTable.Entry, _ table: NextHopTable, source: String
-    ) -> NextHopRow {
-        let kind = entry.isFDB
-            ? "fdb" : entry.isBlackhole ? "blackhole" : entry.members.isEmpty ? "unicast" : "group"
-        let isOverlay = links.vni(ofSVI: entry.interface) != nil && entry.gateway != nil
-        return NextHopRow(
-            id: id, gateway: entry.gateway?.description,
-            interface: entry.interface == 0 ? nil : name(ofInterface: entry.interface),
-            vtep: isOverlay || entry.isFDB ? entry.gateway?.description : nil, kind: kind,
-            members: entry.members.map { .init(id: $0.id, weight: Int($0.weight)) },
-            isComplete: entry.members.allSatisfy { table[$0.id]?.isDefined ?? false }, source: source)
     }
 
     // MARK: Neighbours
@@ -253,27 +212,46 @@ extension ControlState {
             if let port = portOfInterface[key.interface] {
                 rows.append(
                     NeighborRow(
-                        interface: numbering.name(of: port), ip: key.address.description,
-                        mac: entry.isUsable ? entry.mac?.description : nil, type: "underlay", source: "kernel"))
-            } else if let vni = links.vni(ofSVI: key.interface), let index = domainIndex(vni), entry.isUsable,
+                        interface: numbering.name(of: port),
+                        ip: key.address.description,
+                        mac: entry.isUsable ? entry.mac?.description : nil,
+                        type: "underlay",
+                        source: "kernel"
+                    )
+                )
+            } else if let vni = links.vni(ofSVI: key.interface), let index = domainIndex(vni),
+                entry.isUsable,
                 let mac = entry.mac
             {
-                let isRemote = entry.flags.contains(.externallyLearned) || entry.neighborProtocol == 11
+                let isRemote =
+                    entry.flags.contains(.externallyLearned) || entry.neighborProtocol == 11
                 var vtep: String?
                 if case .remote(let target, _)? = domains[index].macs[mac.rawValue]?.placement {
                     vtep = addresses(of: target).first?.description
                 }
                 rows.append(
                     NeighborRow(
-                        vni: vni.rawValue, vrf: configuration.l2vnis[index].vrf, ip: key.address.description,
-                        mac: mac.description, type: isRemote ? "remote" : "local", vtep: vtep, source: "kernel"))
+                        vni: vni.rawValue,
+                        vrf: configuration.l2vnis[index].vrf,
+                        ip: key.address.description,
+                        mac: mac.description,
+                        type: isRemote ? "remote" : "local",
+                        vtep: vtep,
+                        source: "kernel"
+                    )
+                )
             }
         }
         for neighbor in configuration.static.neighbors {
             rows.append(
                 NeighborRow(
-                    vni: neighbor.vni.rawValue, ip: neighbor.ip.description, mac: neighbor.mac.description,
-                    type: "static", source: "configuration"))
+                    vni: neighbor.vni.rawValue,
+                    ip: neighbor.ip.description,
+                    mac: neighbor.mac.description,
+                    type: "static",
+                    source: "configuration"
+                )
+            )
         }
         return ShowAnswer.neighbors(rows).sortedNeighbors
     }
@@ -285,10 +263,17 @@ extension ControlState {
         var row = ControlRow()
         row.routes = configuration.control.routes.rawValue
         row.listen = configuration.control.fpmListen
-        row.fpm = connections.filter(\.value.isOpen).sorted { $0.key < $1.key }.map { number, connection in
+        row.fpm = connections.filter(\.value.isOpen).sorted { $0.key < $1.key }.map {
+            number,
+            connection in
             ControlRow.FPM(
-                connection: number, peer: "", frames: connection.frames, messages: connection.messages,
-                errors: connection.errors, ageSeconds: now.seconds(since: connection.openedAt))
+                connection: number,
+                peer: "",
+                frames: connection.frames,
+                messages: connection.messages,
+                errors: connection.errors,
+                ageSeconds: now.seconds(since: connection.openedAt)
+            )
         }
         row.frames = counters.frames
         row.messages = counters.messages
@@ -309,59 +294,26 @@ extension ControlState {
         if closed.isEmpty { return 0 }
         var count = 0
         for content in routes.tables.values {
-            for entry in content.entries.values where closed.contains(entry.best.origin) { count += 1 }
+            for entry in content.entries.values where closed.contains(entry.best.origin) {
+                count += 1
+            }
         }
         for domain in domains {
             for entry in domain.macs.values {
-                if let fpm = entry.fpm, closed.contains(fpm.origin) || fpm.isUnconfirmed { count += 1 }
+                if let fpm = entry.fpm, closed.contains(fpm.origin) || fpm.isUnconfirmed {
+                    count += 1
+                }
             }
         }
         return count
     }
-
-    // MARK: Names
-
-    func name(ofInterface interface: UInt32) -> String {
-        links.link(interface).flatMap { $0.name.isEmpty ? nil : $0.name } ?? "if\(interface)"
-    }
-    private func name(ofTable table: UInt32) -> String {
-        for l3vni in configuration.l3vnis where self.table(ofVRF: l3vni.vrf) == table { return l3vni.vrf }
-        if table == RouteIntent.mainTable { return "default" }
-        return links.nameOfVRF(table: table) ?? "table \(table)"
-    }
-    /// rtm_protocol: kernel include/uapi/linux/rtnetlink.h, FRR lib/route_types.txt.
-    private static func name(ofProtocol number: UInt8) -> String {
-        switch number {
-        case 2: "kernel"
-        case 3: "boot"
-        case 4, 196: "static"
-        case 11: "zebra"
-        case 16: "dhcp"
-        case 186: "bgp"
-        case 187: "isis"
-        case 188: "ospf"
-        case 189: "rip"
-        case 192: "eigrp"
-        default: "proto \(number)"
-        }
-    }
-    private static func name(of kind: RouteMessage.Kind) -> String {
-        switch kind {
-        case .unicast: "unicast"
-        case .local: "local"
-        case .blackhole: "blackhole"
-        case .unreachable: "unreachable"
-        case .prohibit: "prohibit"
-        case .other(let value): "type \(value)"
-        }
-    }
 }
 
 extension ShowAnswer {
-    fileprivate var sortedRoutes: [RouteRow] {
+    var sortedRoutes: [RouteRow] {
         if case .routes(let rows) = sorted() { rows } else { [] }
     }
-    fileprivate var sortedNeighbors: [NeighborRow] {
+    var sortedNeighbors: [NeighborRow] {
         if case .neighbors(let rows) = sorted() { rows } else { [] }
     }
 }

@@ -100,7 +100,8 @@ public struct ControlState {
         case .kernelNotified(let messages):
             for message in messages { kernelMessage(message, isDumped: false, now, &effects) }
         case .kernelOverrun: overrun(now, &effects)
-        case .kernelRequestFailed(let effect, let errno): requestFailed(effect, errno, now, &effects)
+        case .kernelRequestFailed(let effect, let errno):
+            requestFailed(effect, errno, now, &effects)
         case .learned(let event): learned(event, now, &effects)
         case .seen(let keys): seen(keys, now)
         case .portChanged(let port, let isUp, let mac, let mtu): portChanged(port, isUp, mac, mtu)
@@ -138,7 +139,9 @@ public struct ControlState {
         for (index, port) in configuration.ports.enumerated() {
             for prefix in port.exception?.addresses ?? [] {
                 // Stands for an interface that is not known yet: see `underlayHops`.
-                connected[prefix.network, default: []].insert(Self.configured(UInt16(truncatingIfNeeded: index)))
+                connected[prefix.network, default: []].insert(
+                    Self.configured(UInt16(truncatingIfNeeded: index))
+                )
             }
         }
         for index in domains.indices {
@@ -190,7 +193,12 @@ public struct ControlState {
         }
         if entry.placement != before { mark(index, mac.rawValue) }
     }
-    private mutating func trackGroups(_ index: Int, _ mac: MACAddress, _ before: [UInt32], _ after: [UInt32]) {
+    private mutating func trackGroups(
+        _ index: Int,
+        _ mac: MACAddress,
+        _ before: [UInt32],
+        _ after: [UInt32]
+    ) {
         if before == after { return }
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
         for group in before where !after.contains(group) {
@@ -208,7 +216,11 @@ public struct ControlState {
 
     /// A log line, at most one of its kind in ten seconds.
     mutating func log(
-        _ level: LogLevel, _ kind: String, _ text: String, _ now: Instant, _ effects: inout [ControlEffect]
+        _ level: LogLevel,
+        _ kind: String,
+        _ text: String,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         if let last = logLimits[kind], now.seconds(since: last) < 10 { return }
         logLimits[kind] = now

@@ -22,7 +22,10 @@ extension ControlState {
 
     /// Takes in one AF_BRIDGE row.
     mutating func place(
-        _ row: NeighborMessage, from source: RowSource, _ now: Instant, _ effects: inout [ControlEffect]
+        _ row: NeighborMessage,
+        from source: RowSource,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         guard let mac = row.mac else { return }
         if case .kernel(let isDumped) = source, row.destination == nil, row.nextHopID == nil {
@@ -48,7 +51,10 @@ extension ControlState {
     }
 
     private mutating func wait(
-        _ row: NeighborMessage, _ source: RowSource, _ now: Instant, _ effects: inout [ControlEffect]
+        _ row: NeighborMessage,
+        _ source: RowSource,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         // Known, and no vxlan device: a row of some other bridge port.
         if links.isKnown(row.interface) && !links.isVXLAN(row.interface) { return }
@@ -58,11 +64,16 @@ extension ControlState {
             return
         }
         waiting[row.interface, default: []].append(
-            WaitingRow(source: source, message: row, dump: dump.number))
+            WaitingRow(source: source, message: row, dump: dump.number)
+        )
         waitingCount += 1
     }
     /// The device of `interface` is known now: what waited for it takes effect in its order.
-    mutating func placeWaiting(_ interface: UInt32, _ now: Instant, _ effects: inout [ControlEffect]) {
+    mutating func placeWaiting(
+        _ interface: UInt32,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
+    ) {
         guard let rows = waiting.removeValue(forKey: interface) else { return }
         waitingCount -= rows.count
         for row in rows {
@@ -95,7 +106,10 @@ extension ControlState {
 
     /// FPM decides: NEWNEIGH makes a MAC remote whatever it was, and replaces its VTEP.
     private mutating func fpmMAC(
-        _ index: Int, _ mac: MACAddress, _ row: NeighborMessage, _ connection: Int,
+        _ index: Int,
+        _ mac: MACAddress,
+        _ row: NeighborMessage,
+        _ connection: Int,
         _ effects: inout [ControlEffect]
     ) {
         guard let origin = connections[connection]?.origin else { return }
@@ -123,26 +137,36 @@ extension ControlState {
     /// The vxlan driver's row. With FPM live it never touches a local MAC; without, a notification
     /// moves it, and a dump is weighed in ``settleLocals(_:_:)``.
     private mutating func kernelMAC(
-        _ index: Int, _ mac: MACAddress, _ row: NeighborMessage, isDumped: Bool,
+        _ index: Int,
+        _ mac: MACAddress,
+        _ row: NeighborMessage,
+        isDumped: Bool,
         _ effects: inout [ControlEffect]
     ) {
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
         guard admits(.mac(key), isDumped: isDumped) else { return }
         let target = target(of: row)
-        let isOutdated = !isDumped && domains[index].macs[mac.rawValue]?.fpm.map { isStale($0) } ?? false
+        let isOutdated =
+            !isDumped && domains[index].macs[mac.rawValue]?.fpm.map { isStale($0) } ?? false
         if row.isDelete {
             edit(index, mac) { entry in
                 // FPM cannot say it any more.
                 if isOutdated && (target == nil || entry.fpm?.target == target) { entry.fpm = nil }
-                guard let known = entry.kernel, target == nil || target == known.target else { return }
+                guard let known = entry.kernel, target == nil || target == known.target else {
+                    return
+                }
                 entry.kernel = nil
             }
             return
         }
         guard let target, !(hasExpired && isDumped) else { return }
         var fresh = MACEntry.KernelRow(
-            target: target, isSticky: row.flags.contains(.sticky) || row.state.contains(.noARP),
-            isPermanent: row.state.contains(.permanent), dump: dump.number, since: epoch)
+            target: target,
+            isSticky: row.flags.contains(.sticky) || row.state.contains(.noARP),
+            isPermanent: row.state.contains(.permanent),
+            dump: dump.number,
+            since: epoch
+        )
         if isDumped, let old = domains[index].macs[mac.rawValue]?.kernel, old.target == target {
             fresh.since = old.since
             fresh.doubt = old.doubt
@@ -161,7 +185,10 @@ extension ControlState {
     /// The bridge's own row of a MAC on the vxlan port: zebra had the last word over it. The vxlan
     /// driver says nothing when its row was there all the time with the same VTEP.
     private mutating func bridgeTwin(
-        _ row: NeighborMessage, _ mac: MACAddress, isDumped: Bool, _ effects: inout [ControlEffect]
+        _ row: NeighborMessage,
+        _ mac: MACAddress,
+        isDumped: Bool,
+        _ effects: inout [ControlEffect]
     ) {
         guard !row.isDelete, !row.state.contains(.permanent), links.isVXLAN(row.interface),
             let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: nil),
@@ -172,7 +199,8 @@ extension ControlState {
             dump.twins.insert(key)
             dump.twinDomains.insert(index)
         }
-        guard admits(.bridged(key), isDumped: isDumped), let entry = domains[index].macs[mac.rawValue],
+        guard admits(.bridged(key), isDumped: isDumped),
+            let entry = domains[index].macs[mac.rawValue],
             let kernel = entry.kernel, let doubt = kernel.doubt
         else { return }
         if entry.local != nil && (isDumped || isFPMLive) { return }
@@ -195,17 +223,26 @@ extension ControlState {
         let vtep = vteps.id(of: destination)
         guard admits(.flood(domain, vtep), isDumped: isDumped) else { return }
         if row.isDelete {
-            if domains[index].flood.removeValue(forKey: vtep) != nil { changes.flood.insert(domain) }
+            if domains[index].flood.removeValue(forKey: vtep) != nil {
+                changes.flood.insert(domain)
+            }
         } else if !(hasExpired && isDumped) {
             let fresh = DomainState.FloodRow(dump: dump.number)
-            if domains[index].flood.updateValue(fresh, forKey: vtep) == nil { changes.flood.insert(domain) }
+            if domains[index].flood.updateValue(fresh, forKey: vtep) == nil {
+                changes.flood.insert(domain)
+            }
         }
     }
 
     // MARK: Router MACs
 
     /// A row of a VNI that is no bridge domain here: the router MAC of a VTEP in an L3VNI.
-    private mutating func routerMAC(_ vni: VNI, _ mac: MACAddress, _ row: NeighborMessage, _ source: RowSource) {
+    private mutating func routerMAC(
+        _ vni: VNI,
+        _ mac: MACAddress,
+        _ row: NeighborMessage,
+        _ source: RowSource
+    ) {
         guard let vtep = row.destination?.normalized, !vtep.isUnspecified else { return }
         let key = RouterMACs.Key(vni: vni, vtep: vtep)
         let origin: Origin
@@ -224,7 +261,10 @@ extension ControlState {
             routerMACs.condemn(key, origin: origin, mac: mac)
             rmacChecks.insert(key)
         } else {
-            routerMACs.set(key, RouterMACs.Row(mac: mac, origin: origin, isWeak: isWeak, dump: dump.number))
+            routerMACs.set(
+                key,
+                RouterMACs.Row(mac: mac, origin: origin, isWeak: isWeak, dump: dump.number)
+            )
         }
     }
 
@@ -234,7 +274,9 @@ extension ControlState {
             let gateways = Set(routes.released)
             routes.released.removeAll(keepingCapacity: true)
             if !routerMACs.condemned.isEmpty {
-                for key in routerMACs.condemned where gateways.contains(key.vtep) { rmacChecks.insert(key) }
+                for key in routerMACs.condemned where gateways.contains(key.vtep) {
+                    rmacChecks.insert(key)
+                }
             }
         }
         if rmacChecks.isEmpty { return }

@@ -82,7 +82,8 @@ struct LinkMap {
         return store(message.interface, before: before, after: link)
     }
 
-    private mutating func store(_ interface: UInt32, before: Link?, after link: Link) -> Consequence {
+    private mutating func store(_ interface: UInt32, before: Link?, after link: Link) -> Consequence
+    {
         if let before {
             var same = before
             same.dump = link.dump
@@ -173,7 +174,9 @@ struct LinkMap {
         guard let link = links[interface], Self.isVXLAN(link) else { return nil }
         if let own = Self.vni(of: link) { return own }
         if let hint { return VNI(hint) }
-        guard let vlan, let tunnel = link.tunnels.first(where: { $0.vlan == vlan }) else { return nil }
+        guard let vlan, let tunnel = link.tunnels.first(where: { $0.vlan == vlan }) else {
+            return nil
+        }
         return VNI(tunnel.vni)
     }
 
@@ -202,7 +205,9 @@ struct LinkMap {
     }
     /// The SVI of a VNI: the bridge, or the VLAN device for the VNI's VLAN; nil without one.
     func svi(of vni: VNI) -> UInt32? {
-        guard let (port, vlan) = attachment(of: vni), let bridge = links[port]?.master else { return nil }
+        guard let (port, vlan) = attachment(of: vni), let bridge = links[port]?.master else {
+            return nil
+        }
         if let vlan {
             for device in (vlanDevices[bridge] ?? []).sorted() {
                 if case .vlan(id: vlan)? = links[device]?.kind { return device }
@@ -213,9 +218,10 @@ struct LinkMap {
     /// The vxlan device of a VNI, and the VLAN that stands for it on a VLAN-aware bridge.
     func attachment(of vni: VNI) -> (interface: UInt32, vlan: UInt16?)? {
         if let interface = vxlanOfVNI[vni], let link = links[interface] {
-            let isAware = link.master.flatMap { links[$0] }.map {
-                if case .bridge(vlanFiltering: true) = $0.kind { true } else { false }
-            } ?? false
+            let isAware =
+                link.master.flatMap { links[$0] }.map {
+                    if case .bridge(vlanFiltering: true) = $0.kind { true } else { false }
+                } ?? false
             return (interface, isAware ? link.vlans.first(where: \.isPVID)?.id : nil)
         }
         for (interface, link) in links.sorted(by: { $0.key < $1.key }) where Self.isVXLAN(link) {
@@ -240,7 +246,9 @@ struct LinkMap {
     }
     /// The table of the VRF device `name`.
     func table(ofVRF name: String) -> UInt32? {
-        guard let interface = byName[name], case .vrf(let table)? = links[interface]?.kind else { return nil }
+        guard let interface = byName[name], case .vrf(let table)? = links[interface]?.kind else {
+            return nil
+        }
         return table
     }
 }

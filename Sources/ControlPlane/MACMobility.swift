@@ -10,7 +10,8 @@ extension ControlState {
     mutating func learned(_ event: LearnEvent, _ now: Instant, _ effects: inout [ControlEffect]) {
         counters.learned += 1
         guard let circuit = numbering.circuit(event.circuit), circuit.domain == event.domain,
-            event.domain > 0, Int(event.domain) <= domains.count, !event.mac.isZero, !event.mac.isMulticast
+            event.domain > 0, Int(event.domain) <= domains.count, !event.mac.isZero,
+            !event.mac.isMulticast
         else { return }
         let index = Int(event.domain) - 1
         let known = domains[index].macs[event.mac.rawValue]
@@ -20,9 +21,13 @@ extension ControlState {
             if known == nil && macEntryCount >= configuration.dataplane.limits.macs {
                 counters.learnRejected += 1
                 log(
-                    .error, "learn rejected",
+                    .error,
+                    "learn rejected",
                     "the FDB is full (\(configuration.dataplane.limits.macs)); a local MAC was not learned; "
-                        + "raise dataplane.limits.macs", now, &effects)
+                        + "raise dataplane.limits.macs",
+                    now,
+                    &effects
+                )
                 return
             }
         }
@@ -63,7 +68,8 @@ extension ControlState {
         let pause = min(10, max(1, limit / 10))
         nextAgeing = Instant(nanoseconds: now.nanoseconds + UInt64(pause * 1e9))
         for key in localKeys.sorted() {
-            guard let (index, mac) = locate(key), let local = domains[index].macs[mac.rawValue]?.local,
+            guard let (index, mac) = locate(key),
+                let local = domains[index].macs[mac.rawValue]?.local,
                 now.seconds(since: local.lastSeen) >= limit
             else { continue }
             counters.aged += 1
@@ -79,7 +85,10 @@ extension ControlState {
 
     /// Gives a local MAC to zebra: a static row on the VNI's attachment port.
     private mutating func export(
-        _ index: Int, _ mac: MACAddress, _ now: Instant, _ effects: inout [ControlEffect]
+        _ index: Int,
+        _ mac: MACAddress,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
     ) {
         guard let shadow = domains[index].shadow else { return }
         domains[index].macs[mac.rawValue]?.local?.exportedAt = now
@@ -87,14 +96,22 @@ extension ControlState {
         effects.append(.addLocalMAC(interface: shadow.attachment, mac: mac))
     }
     /// Every local MAC again: zebra or the shadow is new. In order, so that runs can be compared.
-    mutating func exportAll(_ now: Instant, _ effects: inout [ControlEffect], only domain: Int? = nil) {
+    mutating func exportAll(
+        _ now: Instant,
+        _ effects: inout [ControlEffect],
+        only domain: Int? = nil
+    ) {
         for key in localKeys.sorted() {
             guard let (index, mac) = locate(key), domain == nil || domain == index else { continue }
             export(index, mac, now, &effects)
         }
     }
     mutating func attachShadow(
-        _ vni: VNI, _ bridge: UInt32, _ vxlan: UInt32, _ attachment: UInt32, _ now: Instant,
+        _ vni: VNI,
+        _ bridge: UInt32,
+        _ vxlan: UInt32,
+        _ attachment: UInt32,
+        _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
         guard let index = domainIndex(vni) else { return }
@@ -108,14 +125,17 @@ extension ControlState {
             domains[index].macs[mac.rawValue]?.local != nil
         else { return }
         domains[index].macs[mac.rawValue]?.local?.exportedAt = nil
-        exportRetry.insert(FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue))
+        exportRetry.insert(
+            FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
+        )
     }
     mutating func retryExports(_ now: Instant, _ effects: inout [ControlEffect]) {
         guard !exportRetry.isEmpty, now >= nextExportRetry else { return }
         nextExportRetry = Instant(nanoseconds: now.nanoseconds + 1_000_000_000)
         for key in exportRetry.sorted().prefix(1024) {
             exportRetry.remove(key)
-            guard let (index, mac) = locate(key), domains[index].macs[mac.rawValue]?.local?.exportedAt == nil,
+            guard let (index, mac) = locate(key),
+                domains[index].macs[mac.rawValue]?.local?.exportedAt == nil,
                 domains[index].macs[mac.rawValue]?.local != nil
             else { continue }
             export(index, mac, now, &effects)
@@ -128,9 +148,12 @@ extension ControlState {
     /// our row. It is deleted, or zebra would keep the MAC for local; and as zebra drops a remote MAC
     /// without a word when it sees a local one, what was known of it before is void.
     mutating func isOwnEcho(
-        _ row: NeighborMessage, isDumped: Bool, _ effects: inout [ControlEffect]
+        _ row: NeighborMessage,
+        isDumped: Bool,
+        _ effects: inout [ControlEffect]
     ) -> Bool {
-        guard let index = attachments[row.interface], domains[index].shadow?.attachment == row.interface,
+        guard let index = attachments[row.interface],
+            domains[index].shadow?.attachment == row.interface,
             let mac = row.mac
         else { return false }
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
@@ -143,7 +166,9 @@ extension ControlState {
             return true
         }
         if !row.isDelete { effects.append(.deleteLocalMAC(interface: row.interface, mac: mac)) }
-        if case .remote(_, isSticky: true)? = domains[index].macs[mac.rawValue]?.placement { return true }
+        if case .remote(_, isSticky: true)? = domains[index].macs[mac.rawValue]?.placement {
+            return true
+        }
         guard domains[index].macs[mac.rawValue] != nil else { return true }
         edit(index, mac) { entry in
             entry.fpm = nil
@@ -169,7 +194,8 @@ extension ControlState {
     mutating func settleLocals(_ now: Instant, _ effects: inout [ControlEffect]) {
         for key in localKeys.sorted() {
             guard let (index, mac) = locate(key), let shadow = domains[index].shadow,
-                let local = domains[index].macs[mac.rawValue]?.local, let exported = local.exportedAt
+                let local = domains[index].macs[mac.rawValue]?.local,
+                let exported = local.exportedAt
             else { continue }
             if dump.attached.contains(key) || isTouched(.bridged(key)) { continue }
             // Given to the kernel, perhaps not before the dump read it.

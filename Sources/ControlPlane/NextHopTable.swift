@@ -122,13 +122,22 @@ struct NextHopTable {
         else { return }
         if entry.members.isEmpty {
             found.append(
-                Hop(gateway: entry.gateway, interface: entry.interface, weight: weight, isOnlink: entry.isOnlink))
+                Hop(
+                    gateway: entry.gateway,
+                    interface: entry.interface,
+                    weight: weight,
+                    isOnlink: entry.isOnlink
+                )
+            )
         }
         for member in entry.members {
             let product = weight.multipliedReportingOverflow(by: max(1, member.weight))
             expand(
-                member.id, weight: product.overflow ? weight : product.partialValue, depth: depth + 1,
-                into: &found)
+                member.id,
+                weight: product.overflow ? weight : product.partialValue,
+                depth: depth + 1,
+                into: &found
+            )
         }
     }
     func isBlackhole(_ id: UInt32) -> Bool {

@@ -16,7 +16,9 @@ struct VTEPRegistry {
         return id
     }
     func known(_ address: IPAddress) -> UInt32? { ids[address] }
-    func address(_ id: UInt32) -> IPAddress? { Int(id) < addresses.count ? addresses[Int(id)] : nil }
+    func address(_ id: UInt32) -> IPAddress? {
+        Int(id) < addresses.count ? addresses[Int(id)] : nil
+    }
 }
 
 /// Where a remote MAC is.
@@ -77,7 +79,9 @@ struct MACEntry {
         if let fixed { return .remote(fixed, isSticky: true) }
         if let local { return .circuit(local.circuit) }
         if let fpm { return .remote(fpm.target, isSticky: fpm.isSticky) }
-        if let kernel, kernel.doubt == nil { return .remote(kernel.target, isSticky: kernel.isSticky) }
+        if let kernel, kernel.doubt == nil {
+            return .remote(kernel.target, isSticky: kernel.isSticky)
+        }
         return nil
     }
 }
@@ -131,7 +135,9 @@ struct RouterMACs {
     /// The last NEWNEIGH wins; among sources FPM (dplane_fpm_nl), kernel, old module.
     func mac(_ vni: VNI, _ vtep: IPAddress) -> Row? {
         guard let rows = rows[Key(vni: vni, vtep: vtep)] else { return nil }
-        return rows.last { $0.origin != .kernel && !$0.isWeak } ?? rows.last { $0.origin == .kernel } ?? rows.last
+        return rows.last { $0.origin != .kernel && !$0.isWeak } ?? rows.last {
+            $0.origin == .kernel
+        } ?? rows.last
     }
     mutating func set(_ key: Key, _ row: Row) {
         rows[key, default: []].removeAll { $0.origin == row.origin }
@@ -140,7 +146,10 @@ struct RouterMACs {
     }
     /// A delete of `mac` by one source; of another MAC it is old news.
     mutating func condemn(_ key: Key, origin: Origin, mac: MACAddress?) {
-        guard let index = rows[key]?.firstIndex(where: { $0.origin == origin && (mac == nil || $0.mac == mac) })
+        guard
+            let index = rows[key]?.firstIndex(where: {
+                $0.origin == origin && (mac == nil || $0.mac == mac)
+            })
         else { return }
         rows[key]?[index].isCondemned = true
         note(key)
@@ -156,6 +165,10 @@ struct RouterMACs {
         for key in Array(rows.keys) { removeRows(key) { drop(key, $0) } }
     }
     private mutating func note(_ key: Key) {
-        if rows[key]?.contains(where: \.isCondemned) ?? false { condemned.insert(key) } else { condemned.remove(key) }
+        if rows[key]?.contains(where: \.isCondemned) ?? false {
+            condemned.insert(key)
+        } else {
+            condemned.remove(key)
+        }
     }
 }

@@ -32,20 +32,28 @@ public struct PortNumbering: Hashable, Sendable {
     public init(_ configuration: Configuration) {
         names = configuration.ports.map(\.name)
         ports = Dictionary(
-            names.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0)) }, uniquingKeysWith: { a, _ in a })
+            names.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0)) },
+            uniquingKeysWith: { a, _ in a }
+        )
         let underlays = Set(configuration.underlays.flatMap(\.interfaces))
         isUnderlay = names.map { underlays.contains($0) }
         hasException = configuration.ports.map { $0.exception != nil }
         domainVNIs = configuration.l2vnis.map(\.vni)
         domains = Dictionary(
             domainVNIs.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0 + 1)) },
-            uniquingKeysWith: { a, _ in a })
+            uniquingKeysWith: { a, _ in a }
+        )
         var circuits: [Circuit] = []
         for (index, l2vni) in configuration.l2vnis.enumerated() {
             for circuit in l2vni.circuits {
                 guard let port = ports[circuit.port] else { continue }
                 circuits.append(
-                    Circuit(port: port, vlan: circuit.vlan ?? 0, domain: UInt16(truncatingIfNeeded: index + 1)))
+                    Circuit(
+                        port: port,
+                        vlan: circuit.vlan ?? 0,
+                        domain: UInt16(truncatingIfNeeded: index + 1)
+                    )
+                )
             }
         }
         self.circuits = circuits
@@ -60,10 +68,13 @@ public struct PortNumbering: Hashable, Sendable {
     public var portCount: Int { names.count }
     public func port(named name: String) -> UInt16? { ports[name] }
     /// The index of the exception TAP of `port`.
-    public func exception(of port: UInt16) -> UInt16 { UInt16(truncatingIfNeeded: names.count) &+ port }
+    public func exception(of port: UInt16) -> UInt16 {
+        UInt16(truncatingIfNeeded: names.count) &+ port
+    }
     /// The port whose exception TAP has index `index`; nil when `index` is no TAP.
     public func port(ofException index: UInt16) -> UInt16? {
-        Int(index) >= names.count && Int(index) < names.count * 2 ? index - UInt16(names.count) : nil
+        Int(index) >= names.count && Int(index) < names.count * 2
+            ? index - UInt16(names.count) : nil
     }
     /// A port's name; of a TAP, its port's name with `.host`.
     public func name(of index: UInt16) -> String {
@@ -90,10 +101,15 @@ extension TableLimits {
         let limits = configuration.dataplane.limits
         let circuits = configuration.l2vnis.reduce(0) { $0 + $1.circuits.count }
         self.init(
-            macs: limits.macs, domains: max(limits.l2vnis, configuration.l2vnis.count) + 1,
-            vteps: limits.vteps, circuits: max(16_384, circuits),
-            ports: max(limits.ports, configuration.ports.count) * 2, floodTargets: limits.floodTargets,
-            paths: limits.ecmpPaths, workers: max(1, configuration.dataplane.workerLcores.count))
+            macs: limits.macs,
+            domains: max(limits.l2vnis, configuration.l2vnis.count) + 1,
+            vteps: limits.vteps,
+            circuits: max(16_384, circuits),
+            ports: max(limits.ports, configuration.ports.count) * 2,
+            floodTargets: limits.floodTargets,
+            paths: limits.ecmpPaths,
+            workers: max(1, configuration.dataplane.workerLcores.count)
+        )
     }
 }
 
@@ -102,8 +118,13 @@ extension Configuration.L2VNI {
     public var defaultGatewayMAC: MACAddress {
         let value = vni.rawValue + 1
         return MACAddress(
-            0x00, 0xF3, UInt8(truncatingIfNeeded: value >> 24), UInt8(truncatingIfNeeded: value >> 16),
-            UInt8(truncatingIfNeeded: value >> 8), UInt8(truncatingIfNeeded: value))
+            0x00,
+            0xF3,
+            UInt8(truncatingIfNeeded: value >> 24),
+            UInt8(truncatingIfNeeded: value >> 16),
+            UInt8(truncatingIfNeeded: value >> 8),
+            UInt8(truncatingIfNeeded: value)
+        )
     }
     /// The gateway's MAC; nil for a domain without a gateway.
     public var effectiveGatewayMAC: MACAddress? {

@@ -30,7 +30,11 @@ struct PrefixTable<Value> {
         }
     }
     private mutating func note(_ prefix: IPPrefix, _ change: Int) {
-        if prefix.address.isV4 { v4Lengths[prefix.length] += change } else { v6Lengths[prefix.length] += change }
+        if prefix.address.isV4 {
+            v4Lengths[prefix.length] += change
+        } else {
+            v6Lengths[prefix.length] += change
+        }
     }
 
     /// Changes every value; nil removes it.
@@ -42,10 +46,13 @@ struct PrefixTable<Value> {
     }
 
     /// The longest prefix around `address` whose value `accept`s.
-    func longestMatch(_ address: IPAddress, where accept: (Value) -> Bool) -> (prefix: IPPrefix, value: Value)? {
+    func longestMatch(_ address: IPAddress, where accept: (Value) -> Bool) -> (
+        prefix: IPPrefix, value: Value
+    )? {
         let lengths = address.isV4 ? v4Lengths : v6Lengths
         for length in stride(from: address.bitCount, through: 0, by: -1) where lengths[length] > 0 {
-            guard let prefix = IPPrefix(address, length: length)?.network, let value = entries[prefix],
+            guard let prefix = IPPrefix(address, length: length)?.network,
+                let value = entries[prefix],
                 accept(value)
             else { continue }
             return (prefix, value)

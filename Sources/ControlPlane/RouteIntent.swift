@@ -35,7 +35,9 @@ struct RouteIntent {
         var best: Row {
             guard let newest = rest.last else { return first }
             var best = newest
-            for row in rows where row.origin == newest.origin && row.metric < best.metric { best = row }
+            for row in rows where row.origin == newest.origin && row.metric < best.metric {
+                best = row
+            }
             return best
         }
         func row(_ origin: Origin, metric: UInt32?) -> Row? {
@@ -48,7 +50,9 @@ struct RouteIntent {
                 first = row
                 return
             }
-            var all = rows.filter { !($0.origin == row.origin && (metric == nil || $0.metric == metric)) }
+            var all = rows.filter {
+                !($0.origin == row.origin && (metric == nil || $0.metric == metric))
+            }
             all.append(row)
             self = Entry(all)
         }
@@ -90,8 +94,11 @@ struct RouteIntent {
         return replaced
     }
     /// Removes a source's row; nil when there was none.
-    mutating func remove(_ origin: Origin, table: UInt32, prefix: IPPrefix, metric: UInt32?) -> Row? {
-        guard let entry = tables[table]?[prefix], let row = entry.row(origin, metric: metric) else { return nil }
+    mutating func remove(_ origin: Origin, table: UInt32, prefix: IPPrefix, metric: UInt32?) -> Row?
+    {
+        guard let entry = tables[table]?[prefix], let row = entry.row(origin, metric: metric) else {
+            return nil
+        }
         tables[table]?[prefix] = entry.filtered {
             !($0.origin == origin && (metric == nil || $0.metric == metric))
         }
@@ -101,7 +108,8 @@ struct RouteIntent {
     }
     /// Removes every row that `drop` names; `body` gets each.
     mutating func removeAll(
-        where drop: (Row) -> Bool, _ body: (UInt32, IPPrefix, Row) -> Void
+        where drop: (Row) -> Bool,
+        _ body: (UInt32, IPPrefix, Row) -> Void
     ) {
         for number in Array(tables.keys) {
             var dropped: [(IPPrefix, Row)] = []
@@ -121,13 +129,15 @@ struct RouteIntent {
 
     private mutating func retainInline(_ row: Row) {
         for hop in row.nextHops {
-            guard let gateway = hop.gateway?.normalized else { continue }
-            inlineUse[gateway, default: [:]][hop.interface, default: 0] += 1
+            if let gateway = hop.gateway?.normalized {
+                inlineUse[gateway, default: [:]][hop.interface, default: 0] += 1
+            }
         }
     }
     private mutating func releaseInline(_ row: Row) {
         for hop in row.nextHops {
-            guard let gateway = hop.gateway?.normalized, let count = inlineUse[gateway]?[hop.interface]
+            guard let gateway = hop.gateway?.normalized,
+                let count = inlineUse[gateway]?[hop.interface]
             else { continue }
             inlineUse[gateway]?[hop.interface] = count > 1 ? count - 1 : nil
             if inlineUse[gateway]?.isEmpty ?? false { inlineUse[gateway] = nil }

@@ -43,7 +43,9 @@ public final class TableCompiler {
     static let refusedLimit = 1 << 20
 
     /// Makes domains, circuits, ports and static state, and publishes them. `tables` is fresh.
-    public init(_ state: inout ControlState, tables: ForwardingTables, at now: Instant) throws(TableError) {
+    public init(_ state: inout ControlState, tables: ForwardingTables, at now: Instant)
+        throws(TableError)
+    {
         self.tables = tables
         ageingSeconds = Double(state.configuration.dataplane.macAgeingSeconds)
         let configuration = state.configuration
@@ -52,7 +54,9 @@ public final class TableCompiler {
         for port in configuration.l2vnis.map(\.vxlanPort) + configuration.l3vnis.map(\.vxlanPort)
         where !vxlanPorts.contains(port) { vxlanPorts.append(port) }
         try tables.setEndpoints(endpoints, vxlanPorts: vxlanPorts)
-        tables.outerHeader.zeroChecksumIPv6 = configuration.underlays.contains(where: \.udp6ZeroChecksumTx)
+        tables.outerHeader.zeroChecksumIPv6 = configuration.underlays.contains(
+            where: \.udp6ZeroChecksumTx
+        )
         for port in 0..<state.numbering.portCount { try setPort(UInt16(port), state) }
         for (position, l2vni) in configuration.l2vnis.enumerated() {
             var flags: BridgeDomain.Flags = []
@@ -60,12 +64,20 @@ public final class TableCompiler {
             if l2vni.neighborSuppression { flags.insert(.neighborSuppression) }
             let index = try tables.addDomain(
                 BridgeDomain(
-                    vni: l2vni.vni, vxlanPort: l2vni.vxlanPort, gatewayMAC: l2vni.effectiveGatewayMAC,
-                    flags: flags))
+                    vni: l2vni.vni,
+                    vxlanPort: l2vni.vxlanPort,
+                    gatewayMAC: l2vni.effectiveGatewayMAC,
+                    flags: flags
+                )
+            )
             precondition(Int(index) == position + 1, "tables must be fresh")
         }
         for (position, circuit) in state.numbering.circuits.enumerated() {
-            let index = try tables.addCircuit(port: circuit.port, vlan: circuit.vlan, domain: circuit.domain)
+            let index = try tables.addCircuit(
+                port: circuit.port,
+                vlan: circuit.vlan,
+                domain: circuit.domain
+            )
             precondition(Int(index) == position, "tables must be fresh")
         }
         _ = flush(&state, at: now)
@@ -100,17 +112,22 @@ public final class TableCompiler {
         let known = state.ports[Int(port)]
         let numbering = state.numbering
         let hasException = numbering.hasException[Int(port)]
-        let role: PortRole = numbering.isUnderlay[Int(port)]
+        let role: PortRole =
+            numbering.isUnderlay[Int(port)]
             ? .underlay : numbering.circuits.contains { $0.port == port } ? .circuits : .unused
         var entry = PortEntry(
-            role: role, mtu: known.mtu, mac: known.sourceMAC,
-            partner: hasException ? numbering.exception(of: port) : PortEntry.none)
+            role: role,
+            mtu: known.mtu,
+            mac: known.sourceMAC,
+            partner: hasException ? numbering.exception(of: port) : PortEntry.none
+        )
         entry.isUp = known.isUp
         try tables.setPort(port, entry)
         guard hasException else { return }
         try tables.setPort(
             numbering.exception(of: port),
-            PortEntry(role: .exception, mtu: known.mtu, mac: known.sourceMAC, partner: port))
+            PortEntry(role: .exception, mtu: known.mtu, mac: known.sourceMAC, partner: port)
+        )
     }
 
     // MARK: MACs
@@ -141,7 +158,9 @@ public final class TableCompiler {
     }
 
     private func value(
-        of placement: MACPlacement?, _ key: UInt64, _ state: inout ControlState
+        of placement: MACPlacement?,
+        _ key: UInt64,
+        _ state: inout ControlState
     ) -> (value: FDBValue?, members: [UInt32]) {
         switch placement {
         case nil:
@@ -203,9 +222,13 @@ public final class TableCompiler {
             if refusedFlood.insert(domain).inserted { alarms.floodTargetsRefused += 1 }
             if tunnels.count > room {
                 pendingLog.append(
-                    ("flood", "the flood list of VNI \(state.numbering.vni(ofDomain: domain)?.rawValue ?? 0) has "
-                        + "\(circuits.count + tunnels.count) targets, \(tables.limits.floodTargets) fit; "
-                        + "raise dataplane.limits.floodTargets"))
+                    (
+                        "flood",
+                        "the flood list of VNI \(state.numbering.vni(ofDomain: domain)?.rawValue ?? 0) has "
+                            + "\(circuits.count + tunnels.count) targets, \(tables.limits.floodTargets) fit; "
+                            + "raise dataplane.limits.floodTargets"
+                    )
+                )
                 tunnels = Array(tunnels.prefix(room))
             }
         } else {
@@ -215,7 +238,10 @@ public final class TableCompiler {
         for tunnel in tunnels { retain(domain, tunnel) }
         do {
             try tables.setFlood(
-                domain: domain, circuits: Array(circuits.prefix(tables.limits.floodTargets)), tunnels: tunnels)
+                domain: domain,
+                circuits: Array(circuits.prefix(tables.limits.floodTargets)),
+                tunnels: tunnels
+            )
         } catch {
             for tunnel in tunnels { release(domain, tunnel) }
             pendingLog.append(("flood", "\(error)"))
@@ -246,7 +272,9 @@ public final class TableCompiler {
             return nil
         }
     }
-    private static func pair(_ domain: UInt16, _ tunnel: UInt32) -> UInt64 { UInt64(domain) << 32 | UInt64(tunnel) }
+    private static func pair(_ domain: UInt16, _ tunnel: UInt32) -> UInt64 {
+        UInt64(domain) << 32 | UInt64(tunnel)
+    }
     private func retain(_ domain: UInt16, _ tunnel: UInt32) {
         let key = Self.pair(domain, tunnel)
         let count = references[key] ?? 0
@@ -302,7 +330,9 @@ public final class TableCompiler {
     /// ``ControlState/apply(_:at:)``. Call it every ``ageingPeriodSeconds``.
     public func endAgeingPeriod() -> ControlEvent {
         let ended = tables.learning.advancePeriod()
-        return .seen(tables.learning.slotsSeen(inPeriod: ended).compactMap { tables.key(ofSlot: $0) })
+        return .seen(
+            tables.learning.slotsSeen(inPeriod: ended).compactMap { tables.key(ofSlot: $0) }
+        )
     }
     /// A tenth of `dataplane.macAgeingSeconds`, at most 10 seconds, at least 1.
     public var ageingPeriodSeconds: Double { min(10, max(1, ageingSeconds / 10)) }

@@ -73,8 +73,12 @@ extension ControlState {
     }
 
     private mutating func walk(
-        _ address: IPAddress, weight: UInt32, depth: Int, visited: inout Set<IPAddress>,
-        into found: inout UnderlayResolution, hasHop: inout Bool
+        _ address: IPAddress,
+        weight: UInt32,
+        depth: Int,
+        visited: inout Set<IPAddress>,
+        into found: inout UnderlayResolution,
+        hasHop: inout Bool
     ) {
         guard depth <= Self.maximumRecursion, visited.insert(address).inserted else { return }
         defer { visited.remove(address) }
@@ -92,8 +96,11 @@ extension ControlState {
                     add(port, mac, weight, to: &found)
                 } else if let interface = interfaceOfPort[port] {
                     addNeighbor(
-                        NeighborKey(interface: interface, address: hop.address ?? address), port, weight,
-                        to: &found)
+                        NeighborKey(interface: interface, address: hop.address ?? address),
+                        port,
+                        weight,
+                        to: &found
+                    )
                 } else {
                     found.hops.append(.init(port: port, mac: nil, address: hop.address ?? address))
                 }
@@ -103,20 +110,33 @@ extension ControlState {
                 let product = UInt32(clamping: UInt64(weight) * UInt64(max(1, hop.weight)))
                 if hop.interface == 0, let gateway = hop.gateway {
                     walk(
-                        gateway, weight: product, depth: depth + 1, visited: &visited, into: &found,
-                        hasHop: &hasHop)
+                        gateway,
+                        weight: product,
+                        depth: depth + 1,
+                        visited: &visited,
+                        into: &found,
+                        hasHop: &hasHop
+                    )
                 } else if let port = portOfInterface[hop.interface] {
                     hasHop = true
                     addNeighbor(
-                        NeighborKey(interface: hop.interface, address: hop.gateway ?? address), port, product,
-                        to: &found)
+                        NeighborKey(interface: hop.interface, address: hop.gateway ?? address),
+                        port,
+                        product,
+                        to: &found
+                    )
                 }
             }
         case .connected(let interfaces):
             for interface in interfaces.sorted() {
                 guard let port = portOfInterface[interface] else { continue }
                 hasHop = true
-                addNeighbor(NeighborKey(interface: interface, address: address), port, weight, to: &found)
+                addNeighbor(
+                    NeighborKey(interface: interface, address: address),
+                    port,
+                    weight,
+                    to: &found
+                )
             }
         }
     }
@@ -139,7 +159,10 @@ extension ControlState {
             let row = match.value.best
             best = (match.prefix, .hops(row.kind == .unicast ? hops(of: row) : []))
         }
-        if let match = connected.longestMatch(address, where: { !$0.isDisjoint(with: portOfInterface.keys) }),
+        if let match = connected.longestMatch(
+            address,
+            where: { !$0.isDisjoint(with: portOfInterface.keys) }
+        ),
             match.prefix.length > best?.prefix.length ?? -1
         {
             best = (match.prefix, .connected(match.value))
@@ -148,7 +171,10 @@ extension ControlState {
     }
 
     private mutating func addNeighbor(
-        _ key: NeighborKey, _ port: UInt16, _ weight: UInt32, to found: inout UnderlayResolution
+        _ key: NeighborKey,
+        _ port: UInt16,
+        _ weight: UInt32,
+        to found: inout UnderlayResolution
     ) {
         if needed[key] == nil { needed[key] = Need() }
         freshNeeds.insert(key)
@@ -159,15 +185,25 @@ extension ControlState {
         found.hops.append(.init(port: port, mac: mac, address: key.address))
         add(port, mac, weight, to: &found)
     }
-    private func add(_ port: UInt16, _ mac: MACAddress, _ weight: UInt32, to found: inout UnderlayResolution) {
+    private func add(
+        _ port: UInt16,
+        _ mac: MACAddress,
+        _ weight: UInt32,
+        to found: inout UnderlayResolution
+    ) {
         guard Int(port) < ports.count, ports[Int(port)].isUp else { return }
         if let known = found.paths.firstIndex(where: { $0.port == port && $0.nextHopMAC == mac }) {
             found.paths[known].weight += Int(weight)
         } else {
             found.paths.append(
                 TunnelPath(
-                    port: port, sourceMAC: ports[Int(port)].sourceMAC, nextHopMAC: mac,
-                    mtu: ports[Int(port)].mtu, weight: Int(weight)))
+                    port: port,
+                    sourceMAC: ports[Int(port)].sourceMAC,
+                    nextHopMAC: mac,
+                    mtu: ports[Int(port)].mtu,
+                    weight: Int(weight)
+                )
+            )
         }
     }
 
@@ -177,7 +213,9 @@ extension ControlState {
         recursiveGateways.removeAll(keepingCapacity: true)
     }
     mutating func endResolution() {
-        if needed.count != freshNeeds.count { needed = needed.filter { freshNeeds.contains($0.key) } }
+        if needed.count != freshNeeds.count {
+            needed = needed.filter { freshNeeds.contains($0.key) }
+        }
     }
 
     // MARK: Neighbours
@@ -191,8 +229,12 @@ extension ControlState {
             neighbors[key] = nil
         } else {
             neighbors[key] = NeighborEntry(
-                mac: message.mac, state: message.state, flags: message.flags,
-                neighborProtocol: message.neighborProtocol ?? 0, dump: dump.number)
+                mac: message.mac,
+                state: message.state,
+                flags: message.flags,
+                neighborProtocol: message.neighborProtocol ?? 0,
+                dump: dump.number
+            )
         }
         let after = neighbors[key]
         if before?.mac != after?.mac || before?.isUsable != after?.isUsable { neighborChanged(key) }
@@ -206,11 +248,15 @@ extension ControlState {
     mutating func requestNeighbors(_ now: Instant, _ effects: inout [ControlEffect]) {
         guard !needed.isEmpty, now >= nextNeighborCheck else { return }
         nextNeighborCheck = Instant(nanoseconds: now.nanoseconds + 100_000_000)
-        for key in needed.keys.sorted(by: { ($0.interface, $0.address) < ($1.interface, $1.address) }) {
+        for key in needed.keys.sorted(by: {
+            ($0.interface, $0.address) < ($1.interface, $1.address)
+        }) {
             let row = neighbors[key]
             let isUsable = row?.isUsable ?? false
             if isUsable && !(row?.state.contains(.stale) ?? false) { continue }
-            if let asked = needed[key]?.lastAsked, now.seconds(since: asked) < (isUsable ? 10 : 1) { continue }
+            if let asked = needed[key]?.lastAsked, now.seconds(since: asked) < (isUsable ? 10 : 1) {
+                continue
+            }
             needed[key]?.lastAsked = now
             effects.append(.resolveNeighbor(interface: key.interface, address: key.address))
         }
@@ -261,10 +307,12 @@ extension ControlState {
     mutating func mapExceptions() {
         for (index, port) in configuration.ports.enumerated() {
             let number = UInt16(truncatingIfNeeded: index)
-            if !attachedPorts.contains(number), numbering.isUnderlay[index] || port.exception != nil {
+            if !attachedPorts.contains(number), numbering.isUnderlay[index] || port.exception != nil
+            {
                 map(number, to: links.interface(named: port.exception?.name ?? port.name))
             }
-            guard let interface = interfaceOfPort[number], let mac = links.link(interface)?.mac, !mac.isZero,
+            guard let interface = interfaceOfPort[number], let mac = links.link(interface)?.mac,
+                !mac.isZero,
                 ports[index].exceptionMAC != mac
             else { continue }
             ports[index].exceptionMAC = mac

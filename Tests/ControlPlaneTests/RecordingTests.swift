@@ -15,24 +15,38 @@ import Wire
     }
     static func outcome(_ rig: ControlRig) -> Outcome {
         Outcome(
-            macs: rig.state.macLines(at: rig.now), routerMACs: rig.state.routerMACLines,
-            routes: rig.state.routeLines, groups: rig.state.groupLines)
+            macs: rig.state.macLines(at: rig.now),
+            routerMACs: rig.state.routerMACLines,
+            routes: rig.state.routeLines,
+            groups: rig.state.groupLines
+        )
     }
 
     /// One connection with the mode's links as the kernel's dump.
-    static func run(_ directory: String, mode: String, vrf: String, cut: FPMRecording.Cut) throws -> ControlRig {
+    static func run(_ directory: String, mode: String, vrf: String, cut: FPMRecording.Cut) throws
+        -> ControlRig
+    {
         let rig = try ControlRig(FPMRecording.configuration(vrf: vrf))
         rig.dump(try FPMRecording.links(mode))
         rig.apply(.fpmConnected(connection: 1))
-        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
+        FPMRecording.feed(
+            try FPMRecording.read("\(directory)/conn-1.bin"),
+            cut: cut,
+            connection: 1,
+            into: rig
+        )
         rig.wait(10)
         #expect(rig.state.counters.errorCount == 0)
         return rig
     }
     /// Underlay routes that every recording of a mode ends with.
     static func underlay(_ via: String, v4: String? = nil, proto: String = "bgp") -> [String] {
-        ["10.0.0.2/32", "10.0.0.3/32", "10.0.0.100/32"].map { "default \($0) \(proto) via \(v4 ?? via) dev u0" }
-            + ["fd00:0:0:1::2/128", "fd00:0:0:1::3/128"].map { "default \($0) \(proto) via \(via) dev u0" }
+        ["10.0.0.2/32", "10.0.0.3/32", "10.0.0.100/32"].map {
+            "default \($0) \(proto) via \(v4 ?? via) dev u0"
+        }
+            + ["fd00:0:0:1::2/128", "fd00:0:0:1::3/128"].map {
+                "default \($0) \(proto) via \(via) dev u0"
+            }
     }
     static let ownDefault = [
         "default 10.0.0.1/32 kernel dev lo", "default 192.168.100.0/24 kernel dev br100",
@@ -40,9 +54,11 @@ import Wire
         "default fe80::/64 kernel dev u0",
     ]
     /// FRR 10.7 sends local addresses as routes too.
-    static let ownDefault10 = ownDefault + [
-        "default 192.168.100.11/32 kernel dev br100", "default fd00:100::11/128 kernel dev br100",
-    ]
+    static let ownDefault10 =
+        ownDefault + [
+            "default 192.168.100.11/32 kernel dev br100",
+            "default fd00:100::11/128 kernel dev br100",
+        ]
     static func expect(_ rig: ControlRig, _ expected: Outcome) {
         var found = outcome(rig)
         var expected = expected
@@ -64,7 +80,9 @@ import Wire
             Outcome(
                 macs: Self.learned + ["10100 02:aa:00:00:00:06 10.0.0.2"],
                 routes: Self.ownDefault + Self.underlay("fe80::28df:7ff:fec2:1865"),
-                groups: ["39 23/28", "43 25/29"]))
+                groups: ["39 23/28", "43 25/29"]
+            )
+        )
         #expect(rig.place(10100, "02:00:00:aa:00:03") == "10.0.0.3")
         #expect(rig.members(10100) == ["10.0.0.2", "10.0.0.3"])
         // The route is there, the neighbour fe80::28df:7ff:fec2:1865 of u0 is not.
@@ -78,7 +96,10 @@ import Wire
             rig,
             Outcome(
                 macs: Self.learned + ["10100 02:aa:00:00:00:06 10.0.0.2"],
-                routes: Self.ownDefault10 + Self.underlay(via), groups: ["39 23/27", "43 25/29"]))
+                routes: Self.ownDefault10 + Self.underlay(via),
+                groups: ["39 23/27", "43 25/29"]
+            )
+        )
     }
     /// The spine's link-local address, which differs per recording.
     static func gateway(_ rig: ControlRig) -> String? {
@@ -91,7 +112,10 @@ import Wire
             rig,
             Outcome(
                 macs: Self.learned,
-                routes: Self.ownDefault + Self.underlay("fe80::9429:66ff:fedc:348e", v4: "169.254.0.1")))
+                routes: Self.ownDefault
+                    + Self.underlay("fe80::9429:66ff:fedc:348e", v4: "169.254.0.1")
+            )
+        )
     }
 
     @Test(arguments: FPMRecording.cuts) func l1070DefaultVRFInline(cut: FPMRecording.Cut) throws {
@@ -99,7 +123,10 @@ import Wire
         Self.expect(
             rig,
             Outcome(
-                macs: Self.learned, routes: Self.ownDefault10 + Self.underlay("fe80::dcae:4fff:fed4:fc9e")))
+                macs: Self.learned,
+                routes: Self.ownDefault10 + Self.underlay("fe80::dcae:4fff:fed4:fc9e")
+            )
+        )
     }
 
     /// The router MAC changed, and 8.4.4 deleted the new one: the last NEWNEIGH holds.
@@ -110,7 +137,9 @@ import Wire
             rig,
             Outcome(
                 macs: Self.learned + ["10100 02:aa:00:00:00:01 10.0.0.2"],
-                routerMACs: ["50000 10.0.0.2 02:00:00:50:ff:02", "50000 10.0.0.3 02:00:00:50:00:03"],
+                routerMACs: [
+                    "50000 10.0.0.2 02:00:00:50:ff:02", "50000 10.0.0.3 02:00:00:50:00:03",
+                ],
                 routes: [
                     "default 10.0.0.1/32 kernel dev lo", "default fd00:0:0:1::1/128 kernel dev lo",
                     "default fe80::/64 kernel dev u0", "red 192.168.100.0/24 kernel dev br100",
@@ -118,7 +147,10 @@ import Wire
                     "red 192.168.100.201/32 bgp \(second)", "red fd00:100::201/128 bgp \(second)",
                     "red 172.16.2.0/24 bgp \(second)",
                     "red 172.16.3.0/24 bgp vtep 10.0.0.3 50000 02:00:00:50:00:03",
-                ] + Self.underlay("fe80::7485:d4ff:fe4b:d524"), groups: ["30 22/31", "35 24/36"]))
+                ] + Self.underlay("fe80::7485:d4ff:fe4b:d524"),
+                groups: ["30 22/31", "35 24/36"]
+            )
+        )
     }
 
     @Test(arguments: FPMRecording.cuts) func r1070SingleDevice(cut: FPMRecording.Cut) throws {
@@ -132,22 +164,40 @@ import Wire
                 routes: [
                     "default 10.0.0.1/32 kernel dev lo", "default fd00:0:0:1::1/128 kernel dev lo",
                     "default fe80::/64 kernel dev u0", "red 192.168.100.0/24 kernel dev vlan100",
-                    "red 192.168.100.11/32 kernel dev vlan100", "red fd00:100::/64 kernel dev vlan100",
+                    "red 192.168.100.11/32 kernel dev vlan100",
+                    "red fd00:100::/64 kernel dev vlan100",
                     "red fd00:100::11/128 kernel dev vlan100", "red fe80::/64 kernel dev vlan100",
                     "red 192.168.100.201/32 bgp \(second)", "red fd00:100::201/128 bgp \(second)",
-                ] + Self.underlay("fe80::5497:1ff:fe34:e593")))
+                ] + Self.underlay("fe80::5497:1ff:fe34:e593")
+            )
+        )
     }
 
     /// NDA_NH_ID: the group is on rtnetlink only; what its monitor showed is given as notifications.
     @Test(arguments: FPMRecording.cuts) func y1070Multihoming(cut: FPMRecording.Cut) throws {
         let rig = try Self.run("Y-1070-vlan-mh", mode: "vlan", vrf: "red", cut: cut)
         #expect(rig.place(10100, "02:ee:00:00:00:01") == nil)
-        let second = NextHopMessage(isDelete: false, id: 268_435_458, gateway: IPAddress("10.0.0.2"), isFDB: true)
-        let third = NextHopMessage(isDelete: false, id: 268_435_459, gateway: IPAddress("10.0.0.3"), isFDB: true)
+        let second = NextHopMessage(
+            isDelete: false,
+            id: 268_435_458,
+            gateway: IPAddress("10.0.0.2"),
+            isFDB: true
+        )
+        let third = NextHopMessage(
+            isDelete: false,
+            id: 268_435_459,
+            gateway: IPAddress("10.0.0.3"),
+            isFDB: true
+        )
         func group(_ ids: UInt32...) -> NetlinkMessage {
             .nextHop(
                 NextHopMessage(
-                    isDelete: false, id: 536_870_913, members: ids.map { .init(id: $0, weight: 1) }, isFDB: true))
+                    isDelete: false,
+                    id: 536_870_913,
+                    members: ids.map { .init(id: $0, weight: 1) },
+                    isFDB: true
+                )
+            )
         }
         rig.apply(.kernelNotified([.nextHop(second), .nextHop(third), group(second.id, third.id)]))
         #expect(["10.0.0.2", "10.0.0.3"].contains(rig.place(10100, "02:ee:00:00:00:01") ?? ""))
@@ -165,9 +215,13 @@ import Wire
                 routes: [
                     "default 10.0.0.1/32 kernel dev lo", "default fd00:0:0:1::1/128 kernel dev lo",
                     "default fe80::/64 kernel dev u0", "red 192.168.100.0/24 kernel dev vlan100",
-                    "red 192.168.100.11/32 kernel dev vlan100", "red fd00:100::/64 kernel dev vlan100",
+                    "red 192.168.100.11/32 kernel dev vlan100",
+                    "red fd00:100::/64 kernel dev vlan100",
                     "red fd00:100::11/128 kernel dev vlan100", "red fe80::/64 kernel dev vlan100",
-                ] + Self.underlay(via), groups: ["75757571 23", "75757572 24", "536870913 268435458"]))
+                ] + Self.underlay(via),
+                groups: ["75757571 23", "75757572 24", "536870913 268435458"]
+            )
+        )
         #expect(rig.place(10100, "02:ee:00:00:00:01") == "10.0.0.2")
     }
 
@@ -176,11 +230,16 @@ import Wire
     @Test(arguments: FPMRecording.cuts) func c844Restarts(cut: FPMRecording.Cut) throws {
         let rig = try ControlRig(FPMRecording.configuration(vrf: "default"))
         rig.dump(try FPMRecording.links("default"))
-        for (number, pauses) in [(1, (9.0, 6.0)), (2, (9.0, 3.0)), (3, (5.0, 5.0)), (4, (10.0, 0.0))] {
+        for (number, pauses) in [
+            (1, (9.0, 6.0)), (2, (9.0, 3.0)), (3, (5.0, 5.0)), (4, (10.0, 0.0)),
+        ] {
             rig.apply(.fpmConnected(connection: number))
             FPMRecording.feed(
-                try FPMRecording.read("C-844-default-nhg-restarts/conn-\(number).bin"), cut: cut,
-                connection: number, into: rig)
+                try FPMRecording.read("C-844-default-nhg-restarts/conn-\(number).bin"),
+                cut: cut,
+                connection: number,
+                into: rig
+            )
             rig.wait(pauses.0)
             if number < 4 { rig.apply(.fpmDisconnected(connection: number)) }
             rig.wait(pauses.1)
@@ -191,7 +250,10 @@ import Wire
         Self.expect(
             rig,
             Outcome(
-                macs: Self.learned, routes: Self.ownDefault + Self.underlay("fe80::a89c:deff:fe6c:149b")))
+                macs: Self.learned,
+                routes: Self.ownDefault + Self.underlay("fe80::a89c:deff:fe6c:149b")
+            )
+        )
     }
 
     /// L2 MACs are not replayed; the kernel's dump tells that 02:aa:00:00:00:01 went and 05 came.
@@ -201,28 +263,52 @@ import Wire
         rig.dump(links)
         rig.apply(.fpmConnected(connection: 1))
         let directory = "M2-1070-default-l2restart"
-        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-1.bin"), cut: cut, connection: 1, into: rig)
+        FPMRecording.feed(
+            try FPMRecording.read("\(directory)/conn-1.bin"),
+            cut: cut,
+            connection: 1,
+            into: rig
+        )
         rig.wait(5)
         rig.apply(.fpmDisconnected(connection: 1))
         rig.wait(5)
-        #expect(rig.apply(.fpmConnected(connection: 2)).contains(.dumpKernel) || rig.effects.contains(.dumpKernel))
+        #expect(
+            rig.apply(.fpmConnected(connection: 2)).contains(.dumpKernel)
+                || rig.effects.contains(.dumpKernel)
+        )
         func row(_ mac: String, _ vtep: String, isDelete: Bool = false) -> NetlinkMessage {
             .neighbor(
                 NeighborMessage(
-                    isDelete: isDelete, family: .bridge, interface: 6, state: .reachable,
-                    flags: [.`self`, .externallyLearned], destination: IPAddress(vtep), mac: MACAddress(mac)))
+                    isDelete: isDelete,
+                    family: .bridge,
+                    interface: 6,
+                    state: .reachable,
+                    flags: [.`self`, .externallyLearned],
+                    destination: IPAddress(vtep),
+                    mac: MACAddress(mac)
+                )
+            )
         }
         rig.dump(
             links + [
                 row("02:00:00:aa:00:02", "10.0.0.2"), row("02:00:00:aa:00:03", "10.0.0.3"),
                 row("02:aa:00:00:00:05", "10.0.0.3"),
-            ])
+            ]
+        )
         #expect(rig.place(10100, "02:aa:00:00:00:05") == "10.0.0.3")
-        FPMRecording.feed(try FPMRecording.read("\(directory)/conn-2.bin"), cut: cut, connection: 2, into: rig)
+        FPMRecording.feed(
+            try FPMRecording.read("\(directory)/conn-2.bin"),
+            cut: cut,
+            connection: 2,
+            into: rig
+        )
         rig.apply(.kernelNotified([row("02:aa:00:00:00:05", "10.0.0.3", isDelete: true)]))
         rig.wait(10)
         let via = try #require(Self.gateway(rig))
-        Self.expect(rig, Outcome(macs: Self.learned, routes: Self.ownDefault10 + Self.underlay(via)))
+        Self.expect(
+            rig,
+            Outcome(macs: Self.learned, routes: Self.ownDefault10 + Self.underlay(via))
+        )
     }
 
     /// The same without a kernel: nobody says that the old MACs went, so they stay.
@@ -233,11 +319,17 @@ import Wire
         for number in 1...2 {
             rig.apply(.fpmConnected(connection: number))
             FPMRecording.feed(
-                try FPMRecording.read("\(directory)/conn-\(number).bin"), cut: .whole, connection: number, into: rig)
+                try FPMRecording.read("\(directory)/conn-\(number).bin"),
+                cut: .whole,
+                connection: number,
+                into: rig
+            )
             if number == 1 { rig.apply(.fpmDisconnected(connection: 1)) }
         }
         rig.wait(10)
-        #expect(rig.state.macLines(at: rig.now) == Self.learned + ["10100 02:aa:00:00:00:01 10.0.0.3"])
+        #expect(
+            rig.state.macLines(at: rig.now) == Self.learned + ["10100 02:aa:00:00:00:01 10.0.0.3"]
+        )
     }
 
     /// The old module: NDA_VNI, VNI in every next hop, router MACs first in the replay.
@@ -248,7 +340,11 @@ import Wire
         for number in 1...2 {
             rig.apply(.fpmConnected(connection: number))
             FPMRecording.feed(
-                try FPMRecording.read("\(directory)/conn-\(number).bin"), cut: cut, connection: number, into: rig)
+                try FPMRecording.read("\(directory)/conn-\(number).bin"),
+                cut: cut,
+                connection: number,
+                into: rig
+            )
             rig.wait(5)
             if number == 1 {
                 rig.apply(.fpmDisconnected(connection: 1))
@@ -261,10 +357,14 @@ import Wire
             rig,
             Outcome(
                 macs: [],
-                routerMACs: ["50000 10.0.0.2 02:00:00:50:00:02", "50000 10.0.0.3 02:00:00:50:00:03"],
+                routerMACs: [
+                    "50000 10.0.0.2 02:00:00:50:00:02", "50000 10.0.0.3 02:00:00:50:00:03",
+                ],
                 routes: Self.ownDefault + [
                     "default 172.16.2.0/24 zebra vtep 10.0.0.2 50000 02:00:00:50:00:02",
                     "default 172.16.4.0/24 zebra vtep 10.0.0.3 50000 02:00:00:50:00:03",
-                ] + Self.underlay("fe80::a8c0:ecff:fe9d:f063", v4: "169.254.0.1", proto: "zebra")))
+                ] + Self.underlay("fe80::a8c0:ecff:fe9d:f063", v4: "169.254.0.1", proto: "zebra")
+            )
+        )
     }
 }

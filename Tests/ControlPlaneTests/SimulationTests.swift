@@ -10,7 +10,9 @@ import Wire
 @Suite struct SimulationTests {
     /// What the tables hold, as text.
     static func contents(_ rig: ControlRig) -> [String] {
-        ([SimulationWorld.anchor] + SimulationWorld.macs).map { "\($0) \(rig.place(10100, $0) ?? "-")" }
+        ([SimulationWorld.anchor] + SimulationWorld.macs).map {
+            "\($0) \(rig.place(10100, $0) ?? "-")"
+        }
             + ["flood \(rig.flood(10100))", "members \(rig.members(10100))"]
             + (0..<SimulationWorld.vtepCount).map { number in
                 let vtep = SimulationWorld.vtep(number)
@@ -63,14 +65,18 @@ import Wire
     }
     /// A run's events that concern one MAC, and its faults.
     static func history(
-        _ seed: UInt64, _ routes: Configuration.Control.Routes, _ steps: Int, _ mac: String
+        _ seed: UInt64,
+        _ routes: Configuration.Control.Routes,
+        _ steps: Int,
+        _ mac: String
     ) throws -> String {
         let world = try SimulationWorld(seed: seed, routes: routes)
         world.isVerbose = true
         world.run(steps: steps)
         let key = String(MACAddress(mac)?.rawValue ?? 0)
         let lines = world.trace.filter { line in
-            line.contains(mac) || line.contains(key) || !line.hasPrefix("  ") && !line.hasPrefix("02:")
+            line.contains(mac) || line.contains(key)
+                || !line.hasPrefix("  ") && !line.hasPrefix("02:")
                 || line.contains("kernelDumpBegan") || line.contains("kernelDumpEnded")
         }
         return lines.suffix(60).map { String($0.prefix(400)) }.joined(separator: "\n")
@@ -84,7 +90,9 @@ import Wire
         for seed in 1...Self.seedCount { try Self.check(seed: seed, routes: .fpm, steps: 150) }
     }
     @Test func tablesEqualTheTruthWithKernelRoutes() throws {
-        for seed in 1...Self.seedCount { try Self.check(seed: seed &+ 1_000_000, routes: .netlink, steps: 150) }
+        for seed in 1...Self.seedCount {
+            try Self.check(seed: seed &+ 1_000_000, routes: .netlink, steps: 150)
+        }
     }
     @Test func sameSeedGivesTheSameRun() throws {
         var runs: [[String]] = []

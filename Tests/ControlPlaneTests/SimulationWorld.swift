@@ -81,7 +81,11 @@ final class SimulationWorld {
         if chance(10) { fpmQueue.append(.fpmFrame(connection: connection, messages)) }
     }
     func neighbor(_ index: Int) -> NetlinkMessage {
-        Message.neighbor("10.\(index + 1).0.1", "02:00:00:00:0\(index):0\(fabric[index])", interface: UInt32(2 + index))
+        Message.neighbor(
+            "10.\(index + 1).0.1",
+            "02:00:00:00:0\(index):0\(fabric[index])",
+            interface: UInt32(2 + index)
+        )
     }
     func selfRow(_ mac: String, _ remote: Remote, isDelete: Bool = false) -> NetlinkMessage {
         Message.mac(mac, Self.vtep(remote.vtep), isDelete: isDelete, isSticky: remote.isSticky)
@@ -91,7 +95,12 @@ final class SimulationWorld {
         let hops = (0..<2).filter { way.contains(Way(rawValue: 1 << $0)) }.map {
             Message.hop("10.\($0 + 1).0.1", UInt32(2 + $0))
         }
-        return Message.route(Self.vtep(vtep) + "/32", hops: hops, isDelete: hops.isEmpty, port: origin)
+        return Message.route(
+            Self.vtep(vtep) + "/32",
+            hops: hops,
+            isDelete: hops.isEmpty,
+            port: origin
+        )
     }
 
     // MARK: zebra and the kernel
@@ -165,16 +174,26 @@ final class SimulationWorld {
         connection += 1
         fpmQueue.append(.fpmConnected(connection: connection))
         for index in 0..<2 {
-            send(Message.route("10.\(index + 1).0.0/24", proto: 2, hops: [Message.hop(nil, UInt32(2 + index))], port: process))
+            send(
+                Message.route(
+                    "10.\(index + 1).0.0/24",
+                    proto: 2,
+                    hops: [Message.hop(nil, UInt32(2 + index))],
+                    port: process
+                )
+            )
         }
-        for vtep in (0..<Self.vtepCount) where !(ways[vtep] ?? []).isEmpty { send(routeMessage(vtep, process)) }
+        for vtep in (0..<Self.vtepCount) where !(ways[vtep] ?? []).isEmpty {
+            send(routeMessage(vtep, process))
+        }
         log("connect \(connection)")
     }
     func dropFPM() {
         guard isFPMUp else { return }
         isFPMUp = false
         // What was not read yet is lost, but for the walk's begin.
-        while let last = fpmQueue.last, case .fpmFrame(connection, let messages) = last, chance(60) {
+        while let last = fpmQueue.last, case .fpmFrame(connection, let messages) = last, chance(60)
+        {
             if case .route(let route)? = messages.first, route.routeProtocol == 2 { break }
             fpmQueue.removeLast()
         }
@@ -200,7 +219,9 @@ final class SimulationWorld {
             if (ways[vtep] ?? []).isEmpty { note(routeMessage(vtep, 0)) } else { setRoute(vtep) }
         }
         for (mac, place) in places.sorted(by: { $0.key < $1.key }) {
-            if case .remote(let vtep, let isSticky) = place { learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky)) }
+            if case .remote(let vtep, let isSticky) = place {
+                learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
+            }
         }
         log("start zebra \(process)")
     }
@@ -220,7 +241,8 @@ final class SimulationWorld {
         places[mac] = place
         log("\(mac) -> \(place)")
         switch place {
-        case .remote(let vtep, let isSticky): learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
+        case .remote(let vtep, let isSticky):
+            learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
         case .nowhere, .local:
             if case .remote = old, place == .nowhere || chance(30) { forgetRemote(mac) }
             if case .local = place { talk(mac) }
@@ -287,7 +309,12 @@ final class SimulationWorld {
             kernelQueue.append(.kernelDumped(Message.links + (0..<2).map { neighbor($0) }))
             if rig.state.configuration.control.routes == .netlink {
                 kernelQueue.append(
-                    .kernelDumped((0..<Self.vtepCount).filter { !(ways[$0] ?? []).isEmpty }.map { routeMessage($0, 0) }))
+                    .kernelDumped(
+                        (0..<Self.vtepCount).filter { !(ways[$0] ?? []).isEmpty }.map {
+                            routeMessage($0, 0)
+                        }
+                    )
+                )
             }
             openDump = true
         default: break

@@ -48,7 +48,8 @@ final class ControlRig {
     }
     /// Where the tables place a MAC, as text.
     func place(_ vni: UInt32, _ mac: String) -> String? {
-        guard let vni = VNI(vni), let domain = state.numbering.domain(of: vni), let mac = MACAddress(mac),
+        guard let vni = VNI(vni), let domain = state.numbering.domain(of: vni),
+            let mac = MACAddress(mac),
             let value = tables.mac(domain: domain, mac)
         else { return nil }
         if value.isGateway { return "gateway" }
@@ -57,31 +58,41 @@ final class ControlRig {
             return "\(state.numbering.name(of: circuit?.port ?? 999))"
                 + (circuit.map { $0.vlan == 0 ? "" : ".\($0.vlan)" } ?? "")
         }
-        return (tables.remote(of: value.index)?.description ?? "?") + (value.isSticky ? " sticky" : "")
+        return (tables.remote(of: value.index)?.description ?? "?")
+            + (value.isSticky ? " sticky" : "")
     }
     /// The VTEPs that packets of a VNI are accepted from.
     func members(_ vni: UInt32) -> [String] {
         guard let vni = VNI(vni), let domain = state.numbering.domain(of: vni) else { return [] }
-        let view = tables.reader(worker: 0).current.assumingMemoryBound(to: ForwardingState.self).pointee
-        return (0..<UInt32(tables.limits.vteps)).filter { view.isMember(domain: domain, tunnel: $0) }
-            .compactMap { tables.remote(of: $0)?.description }.sorted()
+        let view = tables.reader(worker: 0).current.assumingMemoryBound(to: ForwardingState.self)
+            .pointee
+        return (0..<UInt32(tables.limits.vteps)).filter {
+            view.isMember(domain: domain, tunnel: $0)
+        }
+        .compactMap { tables.remote(of: $0)?.description }.sorted()
     }
     /// The flood list of a VNI as the workers have it.
     func flood(_ vni: UInt32) -> [String] {
         guard let vni = VNI(vni), let domain = state.numbering.domain(of: vni) else { return [] }
-        let view = tables.reader(worker: 0).current.assumingMemoryBound(to: ForwardingState.self).pointee
+        let view = tables.reader(worker: 0).current.assumingMemoryBound(to: ForwardingState.self)
+            .pointee
         guard let list = view.domains[Int(domain)].flood else { return [] }
-        return (0..<list.circuitCount).map { state.numbering.name(of: state.numbering.circuit(list.circuit($0))?.port ?? 999) }
+        return (0..<list.circuitCount).map {
+            state.numbering.name(of: state.numbering.circuit(list.circuit($0))?.port ?? 999)
+        }
             + (0..<list.tunnelCount).map { tables.remote(of: list.tunnel($0))?.description ?? "?" }
     }
     func paths(_ vtep: String) -> String {
         guard let address = IPAddress(vtep),
-            let tunnel = (0..<UInt32(tables.limits.vteps)).first(where: { tables.remote(of: $0) == address })
+            let tunnel = (0..<UInt32(tables.limits.vteps)).first(where: {
+                tables.remote(of: $0) == address
+            })
         else { return "none" }
         let found = tables.paths(of: tunnel)
         if found.paths.isEmpty { return found.unusable.map(\.name) ?? "?" }
         return found.paths.map {
-            "\(state.numbering.name(of: $0.port)) \($0.nextHopMAC)" + ($0.weight == 1 ? "" : " x\($0.weight)")
+            "\(state.numbering.name(of: $0.port)) \($0.nextHopMAC)"
+                + ($0.weight == 1 ? "" : " x\($0.weight)")
         }.joined(separator: ", ")
     }
 }
@@ -89,7 +100,9 @@ final class ControlRig {
 extension ControlState {
     /// `VNI MAC VTEP` of every remote MAC, `VNI MAC port` of every local one.
     func macLines(at now: Instant) -> [String] {
-        fdbRows(at: now).map { "\($0.vni) \($0.mac) \($0.vtep ?? $0.port ?? "?")" + ($0.sticky ? " sticky" : "") }
+        fdbRows(at: now).map {
+            "\($0.vni) \($0.mac) \($0.vtep ?? $0.port ?? "?")" + ($0.sticky ? " sticky" : "")
+        }
     }
     var routerMACLines: [String] {
         routerMACs.rows.keys.compactMap { key in
@@ -99,7 +112,9 @@ extension ControlState {
     var routeLines: [String] {
         routeRows().map { row in
             let hops = row.nextHops.map { hop in
-                if let vtep = hop.vtep { return "vtep \(vtep) \(hop.vni ?? 0) \(hop.routerMAC ?? "no-rmac")" }
+                if let vtep = hop.vtep {
+                    return "vtep \(vtep) \(hop.vni ?? 0) \(hop.routerMAC ?? "no-rmac")"
+                }
                 return (hop.gateway.map { "via \($0) " } ?? "") + "dev \(hop.interface ?? "?")"
             }
             return "\(row.vrf) \(row.prefix) \(row.protocol) " + hops.joined(separator: " + ")
@@ -107,7 +122,8 @@ extension ControlState {
     }
     var groupLines: [String] {
         nextHopRows().filter { !$0.members.isEmpty }.map { row in
-            "\(row.id) " + row.members.map { "\($0.id)" }.joined(separator: "/") + (row.isComplete ? "" : " incomplete")
+            "\(row.id) " + row.members.map { "\($0.id)" }.joined(separator: "/")
+                + (row.isComplete ? "" : " incomplete")
         }
     }
 }
@@ -127,7 +143,8 @@ enum FPMRecording {
     static let cuts: [Cut] = [.whole, .bytes] + (1...8).map { .random($0) }
 
     static func read(_ name: String) throws -> [UInt8] {
-        let path = (#filePath as String).split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 }
+        let path =
+            (#filePath as String).split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 }
             + "/Recordings/" + name
         guard let file = fopen(path, "rb") else { throw Missing(path: path) }
         defer { fclose(file) }
@@ -167,7 +184,9 @@ enum FPMRecording {
                     case .frame(let frame):
                         let decoded = NetlinkDecoder.decode(frame)
                         events.append(.fpmFrame(connection: connection, decoded.messages))
-                        for error in decoded.errors { events.append(.fpmError(connection: connection, "\(error)")) }
+                        for error in decoded.errors {
+                            events.append(.fpmError(connection: connection, "\(error)"))
+                        }
                     case .fault(let fault, let offset):
                         events.append(.fpmError(connection: connection, "\(fault) at \(offset)"))
                     }
@@ -183,7 +202,9 @@ enum FPMRecording {
         var configuration = Configuration()
         var underlay = Configuration.Port(name: "u0", driver: .afPacket, device: "eth-u0")
         underlay.exception = Configuration.Exception()
-        configuration.ports = [underlay, Configuration.Port(name: "host", driver: .afPacket, device: "veth-h")]
+        configuration.ports = [
+            underlay, Configuration.Port(name: "host", driver: .afPacket, device: "veth-h"),
+        ]
         var local = Configuration.Underlay()
         local.interfaces = ["u0"]
         local.tunnelEndpoints = [IPAddress("10.0.0.1")].compactMap { $0 }
