@@ -180,6 +180,10 @@ class PeDP(PE):
                 return row["tunnelOutPackets"], row["tunnelInPackets"]
         raise LabError(f"`show counters --vni {vni}` has no such VNI")
 
+    def drops(self):
+        """{reason: packets}."""
+        return self.show("counters")["dropped"]
+
     def shadow_devices(self):
         """The kernel devices that stand for pe-dp in FRR's namespace: (vxlans, bridges)."""
         links = self.control.ip_json("link show")
