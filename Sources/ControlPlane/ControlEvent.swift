@@ -57,6 +57,14 @@ public enum ControlEffect: Hashable, Sendable {
     /// Dump the kernel's state again.
     case dumpKernel
     case log(level: LogLevel, String)
+
+    /// A change or a resolution, not a dump.
+    var isKernelRequest: Bool {
+        switch self {
+        case .addLocalMAC, .deleteLocalMAC, .addLocalNeighbor, .deleteLocalNeighbor, .resolveNeighbor: true
+        case .dumpKernel, .log: false
+        }
+    }
 }
 
 /// Severity of a log line.

@@ -52,6 +52,7 @@ extension ControlState {
         guard connections[connection]?.isOpen == true else { return }
         connections[connection]?.isOpen = false
         connections[connection]?.closedAt = now
+        lastClosedAt = now
         updateFPMLive()
         effects.append(
             .log(
@@ -162,6 +163,7 @@ extension ControlState {
             zebraEpoch = connections[connection]?.epoch ?? epoch
             zebraDump = connections[connection]?.firstDump ?? 0
             if dump.number >= zebraDump { zebraEpoch = epoch }
+            zebraClosedAt = lastClosedAt
             zebraPorts = []
             reviveExpired(as: .leftover)
             effects.append(
@@ -178,7 +180,8 @@ extension ControlState {
         hasExpiredRows = false
         for index in domains.indices {
             for (raw, entry) in domains[index].macs where entry.kernel?.doubt == .expired {
-                edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = doubt }
+                let isWritten = entry.kernel.map { isOfRunningZebra($0) } ?? false
+                edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = isWritten ? nil : doubt }
             }
         }
     }
@@ -196,7 +199,7 @@ extension ControlState {
             if connection.portIDs.isEmpty { reviveExpired(as: nil) }
             let stale = connections.filter { !$0.value.isOpen }
             if !stale.isEmpty {
-                sweep(Set(stale.values.map(\.origin)), successor: number)
+                sweep(Set(stale.values.map(\.origin)), successor: number, now, &effects)
                 for old in stale.keys { connections[old] = nil }
                 effects.append(
                     .log(
@@ -210,7 +213,7 @@ extension ControlState {
             !$0.value.isOpen && now.seconds(since: $0.value.closedAt ?? now) >= hold
         }
         guard !expired.isEmpty else { return }
-        sweep(Set(expired.values.map(\.origin)), successor: nil)
+        sweep(Set(expired.values.map(\.origin)), successor: nil, now, &effects)
         for old in expired.keys { connections[old] = nil }
         if !connections.values.contains(where: \.isOpen) { expireKernelRows() }
         effects.append(
@@ -236,7 +239,9 @@ extension ControlState {
     }
 
     /// Removes what only `origins` said.
-    private mutating func sweep(_ origins: Set<Origin>, successor: Int?) {
+    private mutating func sweep(
+        _ origins: Set<Origin>, successor: Int?, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
         counters.sweeps += 1
         var dropped: [RouteIntent.Row] = []
         var touchesUnderlay = false
@@ -258,26 +263,32 @@ extension ControlState {
             if waiting[interface]?.isEmpty ?? false { waiting[interface] = nil }
         }
         waitingCount = waiting.values.reduce(0) { $0 + $1.count }
-        sweepMACs(origins, successor: successor.flatMap { connections[$0] })
+        sweepMACs(origins, successor: successor.flatMap { connections[$0] }, now, &effects)
     }
 
-    /// A lost connection's L2 MACs: they are not replayed, so a zebra that went on is asked through
-    /// the kernel; one that was restarted has to name them again.
-    private mutating func sweepMACs(_ origins: Set<Origin>, successor: FPMConnection?) {
-        let gone = Set(
-            connections.values.filter { $0.isOfGoneZebra || successor == nil }.map(\.origin)
-        )
+    /// A lost connection's L2 MACs: they are not replayed, so zebra is asked through the kernel.
+    ///
+    /// A zebra that was restarted writes its MACs into the kernel again, often before it connects, so
+    /// that nothing comes over FPM and, of an unchanged row, no notification either. Such a row counts
+    /// when it was written since, else it is held: losing a live MAC is worse than keeping a stale one.
+    private mutating func sweepMACs(
+        _ origins: Set<Origin>, successor: FPMConnection?, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
+        let held = Instant(nanoseconds: now.nanoseconds + UInt64(configuration.control.staleHoldSeconds * 1e9))
+        var hasHeld = false
+        let gone = Set(connections.values.filter { $0.isOfGoneZebra || successor == nil }.map(\.origin))
         var hasUnconfirmed = false
         for index in domains.indices {
             for (raw, entry) in domains[index].macs {
                 let isStale = entry.fpm.map { origins.contains($0.origin) } ?? false
                 let isGone = isStale && (entry.fpm.map { gone.contains($0.origin) } ?? false)
-                let isLeftover =
-                    entry.kernel.map { $0.doubt == nil && $0.since < zebraEpoch } ?? false
-                    && (entry.fpm == nil || isGone)
+                let isLeftover = entry.kernel.map {
+                    $0.doubt == nil && !$0.isPermanent && !$0.isHeld && $0.since < zebraEpoch && !isOfRunningZebra($0)
+                } ?? false && (entry.fpm == nil || isGone)
                 guard isStale || isLeftover else { continue }
+                if isLeftover { hasHeld = true }
                 edit(index, MACAddress(rawValue: raw)) { entry in
-                    if isLeftover { entry.kernel?.doubt = .leftover }
+                    if isLeftover { entry.kernel?.heldUntil = held }
                     if isGone {
                         entry.fpm = nil
                     } else if isStale, let successor {
@@ -288,9 +299,36 @@ extension ControlState {
                 }
             }
         }
+        if hasHeld { nextHeldCheck = min(nextHeldCheck ?? held, held) }
+        // What the new zebra wrote after the last dump read it, and did not say over FPM.
+        if hasHeld || (successor != nil && !gone.isEmpty) { requestDump(now, &effects) }
         guard hasUnconfirmed else { return }
         dump.hasUnconfirmed = true
         if let successor, dump.completed >= successor.firstDump { confirmAgainstKernel() }
+    }
+
+    /// Whether the zebra that runs now wrote the row. Ages come in hundredths of a second, cut off:
+    /// what its predecessor wrote last seems up to two of them younger.
+    func isOfRunningZebra(_ row: MACEntry.KernelRow) -> Bool {
+        row.writtenAt.seconds(since: zebraClosedAt) > 0.02
+    }
+    /// Nobody confirmed them for the hold time: a zebra that is gone left them behind.
+    mutating func dropHeldRows(_ now: Instant) {
+        guard let due = nextHeldCheck, now >= due else { return }
+        nextHeldCheck = nil
+        for index in domains.indices {
+            for (raw, entry) in domains[index].macs {
+                guard let row = entry.kernel, row.isHeld else { continue }
+                if row.heldUntil > now {
+                    nextHeldCheck = min(nextHeldCheck ?? row.heldUntil, row.heldUntil)
+                    continue
+                }
+                edit(index, MACAddress(rawValue: raw)) { entry in
+                    if row.doubt == nil { entry.kernel?.doubt = .leftover }
+                    entry.kernel?.heldUntil = Instant(nanoseconds: 0)
+                }
+            }
+        }
     }
 
     /// Whether a row's connection cannot take it back any more: then the kernel decides.

@@ -31,7 +31,8 @@ struct DumpProgress {
     /// Our own MACs that the dump shows on their attachment port.
     var attached: Set<UInt64> = []
     /// MACs that the dump shows on their VNI's vxlan port of the bridge, and the domains of these.
-    var twins: Set<UInt64> = []
+    /// When each was last written, 0 for not known.
+    var twins: [UInt64: Instant] = [:]
     var twinDomains: Set<Int> = []
     /// Rows of the vxlan FDB for MACs that are local here.
     var rivals: [UInt64: MACEntry.KernelRow] = [:]
@@ -136,8 +137,7 @@ extension ControlState {
                 if row.dump != number && !isTouched(.mac(key)) {
                     edit(index, MACAddress(rawValue: raw)) { $0.kernel = nil }
                 } else if row.doubt == nil && !row.isPermanent && dump.twinDomains.contains(index)
-                    && !dump.twins.contains(key) && !isTouched(.bridged(key))
-                    && !isTouched(.mac(key))
+                    && dump.twins[key] == nil && !isTouched(.bridged(key)) && !isTouched(.mac(key))
                 {
                     // zebra's rows come in pairs; without the bridge's, it has let go of the MAC.
                     edit(index, MACAddress(rawValue: raw)) { $0.kernel?.doubt = .superseded }
@@ -277,7 +277,7 @@ extension ControlState {
         _ effects: inout [ControlEffect]
     ) {
         waitingCount -= waiting.removeValue(forKey: interface)?.count ?? 0
-        let affected = vni.map { [$0] } ?? Array(singleDeviceVNIs)
+        let affected = vni.map { [$0] } ?? singleDeviceVNIs(interface)
         for vni in affected {
             routerMACs.removeAll { key, _ in key.vni == vni }
             guard let index = domainIndex(vni) else { continue }
@@ -293,10 +293,10 @@ extension ControlState {
             }
         }
     }
-    /// VNIs that no vxlan device of their own carries: those of a single vxlan device.
-    private var singleDeviceVNIs: [VNI] {
+    /// VNIs of the single vxlan device `interface`, which is down, or has gone with its VLANs.
+    private func singleDeviceVNIs(_ interface: UInt32) -> [VNI] {
         let known = Set(numbering.domainVNIs).union(configuration.l3vnis.map(\.vni))
-        return known.filter { links.attachment(of: $0) == nil }.sorted()
+        return known.filter { links.attachment(of: $0).map { $0.interface == interface } ?? true }.sorted()
     }
 
     // MARK: Requests
@@ -307,6 +307,7 @@ extension ControlState {
         _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
+        if effect.isKernelRequest { counters.kernelRequestsFailed += 1 }
         switch effect {
         case .dumpKernel:
             dump.isRunning = false

@@ -58,11 +58,13 @@ extension ControlState {
             )
         case .remote(let target, let isSticky):
             let vteps = addresses(of: target).map(\.description).joined(separator: ",")
+            let group: UInt32? = if case .group(let id) = target { id } else { nil }
             return FDBRow(
                 vni: vni,
                 mac: text,
                 type: entry.fixed == nil ? .remote : .static,
                 vtep: vteps.isEmpty ? nil : vteps,
+                group: group,
                 sticky: entry.fixed == nil && isSticky,
                 source: entry.fixed != nil ? "configuration" : entry.fpm != nil ? "fpm" : "kernel"
             )
@@ -284,6 +286,8 @@ extension ControlState {
         row.kernel.dumps = counters.kernelDumps
         row.kernel.notifications = counters.kernelMessages
         row.kernel.overruns = counters.kernelOverruns
+        row.kernel.requests = counters.kernelRequests
+        row.kernel.requestsFailed = counters.kernelRequestsFailed
         row.shadow.isEnabled = configuration.control.shadow
         row.stale = staleCount
         return row

@@ -63,6 +63,11 @@ public struct ControlState {
     var zebraEpoch: UInt32 = 0
     /// The number of that dump.
     var zebraDump: UInt32 = 0
+    /// When the last connection was lost, and the last one of the zebra before the one that runs now.
+    var lastClosedAt = Instant(nanoseconds: 0)
+    var zebraClosedAt = Instant(nanoseconds: 0)
+    /// When the first row that is held may have to go.
+    var nextHeldCheck: Instant?
     /// An FPM connection sends L2 MACs: it decides over local and remote.
     var isFPMLive = false
     /// FRR has been away for longer than the hold time.
@@ -111,11 +116,13 @@ public struct ControlState {
         case .tick: tick(now, &effects)
         }
         buryRouterMACs()
+        for effect in effects where effect.isKernelRequest { counters.kernelRequests += 1 }
         return effects
     }
 
     private mutating func tick(_ now: Instant, _ effects: inout [ControlEffect]) {
         sweepConnections(now, &effects)
+        dropHeldRows(now)
         retryDump(now, &effects)
         retryExports(now, &effects)
         age(now, &effects)
@@ -245,6 +252,9 @@ public struct ControlCounters: Hashable, Sendable {
     public var kernelMessages: UInt64 = 0
     public var kernelDumps: UInt64 = 0
     public var kernelOverruns: UInt64 = 0
+    /// Changes and resolutions asked of the kernel, dumps left out, and those of them that failed.
+    public var kernelRequests: UInt64 = 0
+    public var kernelRequestsFailed: UInt64 = 0
     public var connects: UInt64 = 0
     public var sweeps: UInt64 = 0
     public var learned: UInt64 = 0

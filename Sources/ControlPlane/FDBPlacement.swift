@@ -29,7 +29,7 @@ extension ControlState {
     ) {
         guard let mac = row.mac else { return }
         if case .kernel(let isDumped) = source, row.destination == nil, row.nextHopID == nil {
-            bridgeTwin(row, mac, isDumped: isDumped, &effects)
+            bridgeTwin(row, mac, isDumped: isDumped, now, &effects)
             return
         }
         guard let vni = links.vni(interface: row.interface, vlan: row.vlan, hint: row.vni) else {
@@ -130,7 +130,7 @@ extension ControlState {
         yield(index, mac, &effects)
         edit(index, mac) { entry in
             entry.fpm = MACEntry.FPMRow(target: target, isSticky: isSticky, origin: origin)
-            if entry.kernel?.target == target { entry.kernel?.doubt = nil }
+            if entry.kernel?.target == target { entry.kernel?.confirm() }
         }
     }
 
@@ -170,6 +170,12 @@ extension ControlState {
         if isDumped, let old = domains[index].macs[mac.rawValue]?.kernel, old.target == target {
             fresh.since = old.since
             fresh.doubt = old.doubt
+            fresh.heldUntil = old.heldUntil
+            fresh.writtenAt = old.writtenAt
+            // The bridge's rows of a port come before the vxlan driver's.
+            if let twin = dump.twins[key] { note(writtenAt: twin, &fresh) }
+        } else if isDumped, let twin = dump.twins[key] {
+            fresh.writtenAt = twin
         }
         if domains[index].macs[mac.rawValue]?.local != nil && (isDumped || isFPMLive) {
             if isDumped { dump.rivals[key] = fresh }
@@ -185,9 +191,7 @@ extension ControlState {
     /// The bridge's own row of a MAC on the vxlan port: zebra had the last word over it. The vxlan
     /// driver says nothing when its row was there all the time with the same VTEP.
     private mutating func bridgeTwin(
-        _ row: NeighborMessage,
-        _ mac: MACAddress,
-        isDumped: Bool,
+        _ row: NeighborMessage, _ mac: MACAddress, isDumped: Bool, _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
         guard !row.isDelete, !row.state.contains(.permanent), links.isVXLAN(row.interface),
@@ -195,22 +199,33 @@ extension ControlState {
             let index = domainIndex(vni)
         else { return }
         let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac.rawValue)
+        let age = row.writtenAge.map { UInt64($0) * 10_000_000 }
+        let writtenAt = Instant(nanoseconds: age.map { $0 < now.nanoseconds ? now.nanoseconds - $0 : 1 } ?? 0)
         if isDumped {
-            dump.twins.insert(key)
+            dump.twins[key] = writtenAt
             dump.twinDomains.insert(index)
         }
-        guard admits(.bridged(key), isDumped: isDumped),
-            let entry = domains[index].macs[mac.rawValue],
-            let kernel = entry.kernel, let doubt = kernel.doubt
+        guard admits(.bridged(key), isDumped: isDumped), let entry = domains[index].macs[mac.rawValue],
+            var kernel = entry.kernel
         else { return }
+        note(writtenAt: writtenAt, &kernel)
         if entry.local != nil && (isDumped || isFPMLive) { return }
-        if isDumped && doubt != .superseded { return }
-        yield(index, mac, &effects)
-        let now = epoch
-        edit(index, mac) { entry in
-            entry.kernel?.doubt = nil
-            if !isDumped { entry.kernel?.since = now }
+        if !isDumped {
+            kernel.confirm()
+            kernel.since = epoch
+        } else if kernel.doubt == .superseded {
+            kernel.doubt = nil
         }
+        if kernel == entry.kernel { return }
+        if kernel.doubt == nil { yield(index, mac, &effects) }
+        edit(index, mac) { $0.kernel = kernel }
+    }
+    /// The bridge's row was written at `time`: since zebra's restart, it is no leftover.
+    private func note(writtenAt time: Instant, _ row: inout MACEntry.KernelRow) {
+        if time > row.writtenAt { row.writtenAt = time }
+        guard isOfRunningZebra(row) else { return }
+        row.heldUntil = Instant(nanoseconds: 0)
+        if row.doubt == .leftover { row.doubt = nil }
     }
 
     // MARK: Flood lists

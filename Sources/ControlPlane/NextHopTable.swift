@@ -38,6 +38,8 @@ struct NextHopTable {
     /// Depth to which groups of groups are followed; the kernel allows one, zebra's own are one.
     static let maximumDepth = 4
     static let maximumHops = 512
+    /// Objects looked at for one id: a group of groups of missing objects ends too.
+    static let maximumVisits = 4096
 
     subscript(id: UInt32) -> Entry? { entries[id] }
     var definedCount: Int { entries.reduce(0) { $0 + ($1.value.isDefined ? 1 : 0) } }
@@ -113,11 +115,16 @@ struct NextHopTable {
     /// The single next hops behind an id; empty while it or all its members are missing.
     func hops(of id: UInt32) -> [Hop] {
         var found: [Hop] = []
-        expand(id, weight: 1, depth: 0, into: &found)
+        var visits = 0
+        expand(id, weight: 1, depth: 0, into: &found, visits: &visits)
         return found
     }
-    private func expand(_ id: UInt32, weight: UInt32, depth: Int, into found: inout [Hop]) {
-        guard depth <= Self.maximumDepth, found.count < Self.maximumHops, let entry = entries[id],
+    private func expand(
+        _ id: UInt32, weight: UInt32, depth: Int, into found: inout [Hop], visits: inout Int
+    ) {
+        visits += 1
+        guard visits <= Self.maximumVisits, depth <= Self.maximumDepth, found.count < Self.maximumHops,
+            let entry = entries[id],
             entry.isDefined, !entry.isBlackhole
         else { return }
         if entry.members.isEmpty {
@@ -130,14 +137,11 @@ struct NextHopTable {
                 )
             )
         }
-        for member in entry.members {
+        for member in entry.members where visits <= Self.maximumVisits {
             let product = weight.multipliedReportingOverflow(by: max(1, member.weight))
             expand(
-                member.id,
-                weight: product.overflow ? weight : product.partialValue,
-                depth: depth + 1,
-                into: &found
-            )
+                member.id, weight: product.overflow ? weight : product.partialValue, depth: depth + 1,
+                into: &found, visits: &visits)
         }
     }
     func isBlackhole(_ id: UInt32) -> Bool {
@@ -148,12 +152,18 @@ struct NextHopTable {
     func usedInterfaces(towards gateway: IPAddress) -> Set<UInt32> {
         var found: Set<UInt32> = []
         for id in byGateway[gateway] ?? [] {
-            if let entry = entries[id], isUsed(id, depth: 0) { found.insert(entry.interface) }
+            var visits = 0
+            if let entry = entries[id], isUsed(id, depth: 0, &visits) { found.insert(entry.interface) }
         }
         return found
     }
-    private func isUsed(_ id: UInt32, depth: Int) -> Bool {
+    /// Beyond the bound it counts as used: a router MAC too many harms nobody.
+    private func isUsed(_ id: UInt32, depth: Int, _ visits: inout Int) -> Bool {
+        visits += 1
+        if visits > Self.maximumVisits { return true }
         guard depth <= Self.maximumDepth, let entry = entries[id] else { return false }
-        return entry.routeCount > 0 || entry.groups.contains { isUsed($0, depth: depth + 1) }
+        if entry.routeCount > 0 { return true }
+        for group in entry.groups where isUsed(group, depth: depth + 1, &visits) { return true }
+        return false
     }
 }

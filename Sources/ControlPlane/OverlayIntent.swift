@@ -58,6 +58,16 @@ struct MACEntry {
         var dump: UInt32
         /// ``ControlState/epoch`` at which this target was first seen or last notified.
         var since: UInt32
+        /// When zebra last wrote the bridge's row that goes with it, changed or not; 0: not known.
+        var writtenAt = Instant(nanoseconds: 0)
+        /// Perhaps a leftover, nothing else says the MAC: it counts until then; 0: no such doubt.
+        var heldUntil = Instant(nanoseconds: 0)
+        var isHeld: Bool { heldUntil.nanoseconds != 0 }
+        /// zebra said it again.
+        mutating func confirm() {
+            doubt = nil
+            heldUntil = Instant(nanoseconds: 0)
+        }
     }
     /// A MAC behind one of our circuits.
     struct LocalRow: Hashable {

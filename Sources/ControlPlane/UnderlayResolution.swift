@@ -307,9 +307,13 @@ extension ControlState {
     mutating func mapExceptions() {
         for (index, port) in configuration.ports.enumerated() {
             let number = UInt16(truncatingIfNeeded: index)
-            if !attachedPorts.contains(number), numbering.isUnderlay[index] || port.exception != nil
+            // The TAP that the daemon told of may have been made anew since.
+            let isLost = interfaceOfPort[number].map { links.link($0) == nil } ?? true
+            let named = links.interface(named: port.exception?.name ?? port.name)
+            if !attachedPorts.contains(number) || isLost && named != nil,
+                numbering.isUnderlay[index] || port.exception != nil
             {
-                map(number, to: links.interface(named: port.exception?.name ?? port.name))
+                map(number, to: named)
             }
             guard let interface = interfaceOfPort[number], let mac = links.link(interface)?.mac,
                 !mac.isZero,

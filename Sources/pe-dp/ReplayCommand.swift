@@ -50,10 +50,17 @@ struct ReplayCommand: ParsableCommand {
     @Option(help: "The directory to write to; made when it is not there.") var out: String
     @Flag(help: "Print the summary as JSON.") var json = false
 
+    /// A port, or the exception TAP of one, whose captures are named `<port>.host`.
+    private static func exists(_ name: String, _ configuration: Configuration) -> Bool {
+        configuration.ports.contains {
+            $0.name == name || $0.exception != nil && $0.name + ".host" == name
+        }
+    }
+
     func run() throws {
         let configuration = try ConfigurationReading.forCommand(config).configuration
         for capture in captures
-        where !configuration.ports.contains(where: { $0.name == capture.port }) {
+        where !Self.exists(capture.port, configuration) {
             throw CommandFailure(
                 .invalid,
                 "--in \(capture.port)=…: \(config) has no port \"\(capture.port)\""

@@ -116,7 +116,10 @@ import Wire
         )
         rig.wait(10)
         #expect(rig.place(10100, macA) == "10.0.0.2")
-        // What only the old zebra's kernel row says is not believed, nor in a later dump.
+        // What only the old zebra's kernel row says is held, then not believed, nor in a later dump.
+        #expect(rig.place(10100, macB) == "10.0.0.2")
+        rig.wait(rig.state.configuration.control.staleHoldSeconds)
+        #expect(rig.place(10100, macA) == "10.0.0.2")
         #expect(rig.place(10100, macB) == nil)
         rig.dump(
             Message.links + [
@@ -126,6 +129,57 @@ import Wire
         )
         #expect(rig.place(10100, macB) == nil)
         #expect(rig.place(10100, "02:bb:00:00:00:01") == "host")
+    }
+    /// The new zebra writes its MACs into the kernel before it connects: nothing comes over FPM.
+    @Test(arguments: [true, false])
+    func newZebraMayNameItsMACsToTheKernelAlone(isHoldOver: Bool) throws {
+        let rig = try makeRig { $0.control.staleHoldSeconds = 60 }
+        let macC = "02:aa:00:00:00:03"
+        rig.connectFPM()
+        for mac in [macA, macB, macC] {
+            rig.frame(Message.mac(mac, "10.0.0.2"))
+            rig.kernel(Message.mac(mac, "10.0.0.2"), Message.bridged(mac, 6))
+        }
+        rig.wait(30)
+        rig.apply(.fpmDisconnected(connection: 1))
+        rig.wait(isHoldOver ? 70 : 10)
+        rig.connectFPM(2, port: 200)
+        // A was written again two seconds ago, B not since the old zebra, C is not there any more.
+        let age: UInt32 = isHoldOver ? 9000 : 3000
+        rig.dump(
+            Message.links + [
+                Message.bridged(macA, 6, age: 200), Message.mac(macA, "10.0.0.2"),
+                Message.bridged(macB, 6, age: age), Message.mac(macB, "10.0.0.2"),
+            ])
+        rig.wait(10)
+        #expect(rig.place(10100, macA) == "10.0.0.2")
+        #expect(rig.place(10100, macB) == (isHoldOver ? nil : "10.0.0.2"))
+        #expect(rig.place(10100, macC) == nil)
+        rig.wait(70)
+        #expect(rig.place(10100, macA) == "10.0.0.2")
+        #expect(rig.place(10100, macB) == nil)
+        rig.kernel(Message.mac(macA, "10.0.0.2", isDelete: true))
+        #expect(rig.place(10100, macA) == nil)
+    }
+    @Test func heldRowIsConfirmedByWhateverComesFirst() throws {
+        for confirmation in 0..<3 {
+            let rig = try makeRig { $0.control.staleHoldSeconds = 30 }
+            rig.connectFPM()
+            rig.kernel(Message.mac(macA, "10.0.0.2"), Message.bridged(macA, 6))
+            rig.apply(.fpmDisconnected(connection: 1))
+            rig.connectFPM(2, port: 200)
+            let rows = [Message.bridged(macA, 6, age: 3000), Message.mac(macA, "10.0.0.2")]
+            rig.dump(Message.links + rows)
+            // A dump that began after the sweep tells of rows that were written late.
+            #expect(rig.wait(10).contains(.dumpKernel))
+            switch confirmation {
+            case 0: rig.frame(Message.mac(macA, "10.0.0.2"), connection: 2)
+            case 1: rig.kernel(Message.bridged(macA, 6))
+            default: rig.dump(Message.links + [Message.bridged(macA, 6, age: 0), Message.mac(macA, "10.0.0.2")])
+            }
+            rig.wait(40)
+            #expect(rig.place(10100, macA) == "10.0.0.2", "\(confirmation)")
+        }
     }
     @Test func frameWithoutAConnectOpensItsConnection() throws {
         let rig = try makeRig()

@@ -90,19 +90,22 @@ enum Message {
         )
     }
     /// The bridge's row: on the attachment port our own, on the vxlan port zebra's.
-    static func bridged(_ mac: String, _ interface: UInt32, isDelete: Bool = false)
-        -> NetlinkMessage
-    {
-        .neighbor(
-            NeighborMessage(
-                isDelete: isDelete,
-                family: .bridge,
-                interface: interface,
-                state: .noARP,
-                mac: MACAddress(mac),
-                master: 5
-            )
+    static func bridged(
+        _ mac: String,
+        _ interface: UInt32,
+        isDelete: Bool = false,
+        age: UInt32? = nil
+    ) -> NetlinkMessage {
+        var row = NeighborMessage(
+            isDelete: isDelete,
+            family: .bridge,
+            interface: interface,
+            state: .noARP,
+            mac: MACAddress(mac),
+            master: 5
         )
+        row.writtenAge = age
+        return .neighbor(row)
     }
     static func neighbor(
         _ address: String,

@@ -36,6 +36,10 @@ final class SimulationWorld {
 
     // The kernel.
     var bridge: [String: UInt32] = [:]
+    /// When zebra last wrote the bridge's row of a MAC, changed or not.
+    var bridgeWritten: [String: Instant] = [:]
+    /// MACs that a zebra wrote last while it had no FPM connection.
+    var unsaid: Set<String> = []
     var vxlan: [String: Remote] = [:]
     var kernelFlood: Set<Int> = []
 
@@ -127,6 +131,8 @@ final class SimulationWorld {
             note(selfRow(mac, remote))
         }
         setBridge(mac, Self.vxlan)
+        bridgeWritten[mac] = rig.now
+        if isFPMUp { unsaid.remove(mac) } else { unsaid.insert(mac) }
         send(selfRow(mac, remote))
     }
     func forgetRemote(_ mac: String) {
@@ -213,7 +219,9 @@ final class SimulationWorld {
         guard !isZebraUp else { return }
         isZebraUp = true
         process += 1
-        connectFPM()
+        // Its FPM client waits three seconds; BGP may be faster.
+        let connectsFirst = chance(50)
+        if connectsFirst { connectFPM() }
         for vtep in 0..<Self.vtepCount {
             setFlood(vtep, flood.contains(vtep))
             if (ways[vtep] ?? []).isEmpty { note(routeMessage(vtep, 0)) } else { setRoute(vtep) }
@@ -223,6 +231,7 @@ final class SimulationWorld {
                 learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
             }
         }
+        connectFPM()
         log("start zebra \(process)")
     }
     func overrun() {
@@ -289,6 +298,17 @@ final class SimulationWorld {
         return true
     }
     func deliver(_ event: ControlEvent) {
+        var event = event
+        if case .kernelDumped(let messages) = event {
+            // Rows wait here for seconds, in the daemon for milliseconds.
+            let now = UInt32(rig.now.nanoseconds / 10_000_000)
+            event = .kernelDumped(
+                messages.map {
+                    guard case .neighbor(var row) = $0, let written = row.writtenAge else { return $0 }
+                    row.writtenAge = now - written
+                    return .neighbor(row)
+                })
+        }
         if isVerbose { log("  \(event)") }
         effectQueue += rig.apply(event).filter { if case .log = $0 { false } else { true } }
     }
@@ -326,7 +346,10 @@ final class SimulationWorld {
         var rows = kernelFlood.sorted().map { Message.flood(Self.vtep($0)) }
         for mac in [Self.anchor] + Self.macs {
             if let remote = vxlan[mac] { rows.append(selfRow(mac, remote)) }
-            if let port = bridge[mac] { rows.append(Message.bridged(mac, port)) }
+            guard let port = bridge[mac] else { continue }
+            // The time itself; `deliver` makes it an age.
+            let written = bridgeWritten[mac].map { UInt32($0.nanoseconds / 10_000_000) }
+            rows.append(Message.bridged(mac, port, age: written))
         }
         kernelQueue.append(.kernelDumped(rows))
         kernelQueue.append(.kernelDumpEnded)

@@ -26,6 +26,9 @@ public final class KernelFeed: @unchecked Sendable {
     private let log: @Sendable (LogLevel, String) -> Void
     /// A dump failed and is to be made again.
     private var owesDump = false
+    /// When a failed request was last logged, and how many were not since.
+    private var lastComplaint: Instant?
+    private var unsaid = 0
     private let commands: CommandQueue
 
     private enum Command {
@@ -158,12 +161,23 @@ public final class KernelFeed: @unchecked Sendable {
         let results = requests.perform(pending.map(\.request))
         for (index, error) in results.enumerated() {
             guard let error, !isHarmless(error, pending[index].request) else { continue }
-            log(.warning, "\(error)")
+            complain(error)
             deliver(.kernelRequestFailed(pending[index].effect, errno: error.errno))
         }
         guard wantsDump else { return }
         drain(&buffer)
         dump()
+    }
+
+    /// What fails is tried again each second, thousands of rows perhaps: one line in ten seconds.
+    private func complain(_ error: KernelError) {
+        let now = ControlLoop.monotonic()
+        unsaid += 1
+        if let last = lastComplaint, now.seconds(since: last) < 10 { return }
+        let more = unsaid > 1 ? " (and \(unsaid - 1) more failures before)" : ""
+        lastComplaint = now
+        unsaid = 0
+        log(.warning, "\(error)\(more)")
     }
 
     /// Deleting what has gone already is what was wanted.

@@ -4,7 +4,7 @@
 enum NeighborDecoder {
     private static let headerSize = 12
     // NDA_* types.
-    private static let destination: UInt16 = 1, linkAddress: UInt16 = 2, vlan: UInt16 = 5
+    private static let destination: UInt16 = 1, linkAddress: UInt16 = 2, cacheInfo: UInt16 = 3, vlan: UInt16 = 5
     private static let vni: UInt16 = 7, master: UInt16 = 9, sourceVNI: UInt16 = 11
     private static let originator: UInt16 = 12, nextHopID: UInt16 = 13
 
@@ -39,6 +39,10 @@ enum NeighborDecoder {
                 // Tunnels and raw devices have neighbours with other link layers; bridges do not.
                 if family == .bridge { _ = try attribute.value.slice(0, 6, "NDA_LLADDR") }
                 message.mac = attribute.mac
+            case cacheInfo:
+                if family == .bridge {
+                    message.writtenAge = try writtenAge(attribute.value, message.flags)
+                }
             case vlan: message.vlan = try attribute.u16("NDA_VLAN")
             case vni: vniOfOldModule = try attribute.u32("NDA_VNI")
             case sourceVNI: message.vni = try attribute.u32("NDA_SRC_VNI")
@@ -50,5 +54,18 @@ enum NeighborDecoder {
         }
         if message.vni == nil { message.vni = vniOfOldModule }
         return .neighbor(message)
+    }
+
+    /// struct nda_cacheinfo: confirmed, used, updated, references; ages in hundredths of a second.
+    ///
+    /// An addition without a change sets `updated` of an externally learned row and `used` of any
+    /// other (br_fdb_external_learn_add and fdb_add_entry of net/bridge/br_fdb.c). The first is not
+    /// taken from `used`, which traffic sets too.
+    private static func writtenAge(
+        _ value: ByteReader, _ flags: NeighborMessage.Flags
+    ) throws(DecodeError) -> UInt32 {
+        let used = try value.load(4, "ndm_used", as: UInt32.self)
+        let updated = try value.load(8, "ndm_updated", as: UInt32.self)
+        return flags.contains(.externallyLearned) ? updated : min(used, updated)
     }
 }

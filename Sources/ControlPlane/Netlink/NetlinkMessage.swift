@@ -162,6 +162,9 @@ public struct NeighborMessage: Hashable, Sendable {
     public var nextHopID: UInt32?
     /// NDA_PROTOCOL: 11 is zebra.
     public var neighborProtocol: UInt8?
+    /// NDA_CACHEINFO of a bridge row: hundredths of a second since somebody last wrote it, with or
+    /// without a change.
+    public var writtenAge: UInt32?
     public init(
         isDelete: Bool, family: Family, interface: UInt32, state: State = [], flags: Flags = [],
         destination: IPAddress? = nil, mac: MACAddress? = nil, vlan: UInt16? = nil, vni: UInt32? = nil,

@@ -114,6 +114,8 @@ public struct FDBRow: Codable, Hashable, Sendable {
     public var port: String?
     public var vlan: Int?
     public var vtep: String?
+    /// The multihoming group (NDA_NH_ID) whose members `vtep` lists.
+    public var group: UInt32?
     public var sticky: Bool
     /// Seconds since a worker last saw it; nil for MACs that do not age.
     public var ageSeconds: Double?
@@ -126,6 +128,7 @@ public struct FDBRow: Codable, Hashable, Sendable {
         port: String? = nil,
         vlan: Int? = nil,
         vtep: String? = nil,
+        group: UInt32? = nil,
         sticky: Bool = false,
         ageSeconds: Double? = nil,
         source: String
@@ -136,6 +139,7 @@ public struct FDBRow: Codable, Hashable, Sendable {
         self.port = port
         self.vlan = vlan
         self.vtep = vtep
+        self.group = group
         self.sticky = sticky
         self.ageSeconds = ageSeconds
         self.source = source

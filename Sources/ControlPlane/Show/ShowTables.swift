@@ -103,7 +103,8 @@ extension ShowAnswer {
         var table = TextTable(">VNI", "MAC", "TYPE", "WHERE", "STICKY", ">AGE", "SOURCE")
         for row in rows {
             let place =
-                row.vtep ?? row.port.map { port in row.vlan.map { "\(port).\($0)" } ?? port }
+                row.group.map { "group \($0): \(row.vtep ?? "no member")" } ?? row.vtep
+                ?? row.port.map { port in row.vlan.map { "\(port).\($0)" } ?? port }
             table.add(
                 String(row.vni),
                 row.mac,
