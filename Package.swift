@@ -104,19 +104,20 @@ let package = Package(
     ]
 )
 
-// scripts/fuzz builds the fuzzers: an executable per target, and coverage in what they reach.
+// scripts/fuzz builds the fuzzers: an executable per target, and coverage in what they reach. The last
+// -sanitize wins, so both are named: with the fuzzer alone, AddressSanitizer would see nothing.
 if Context.environment["PE_FUZZ"] != nil {
     for name in ["control", "pipeline", "configuration"] {
         package.targets.append(
             .executableTarget(
                 name: "fuzz-\(name)", dependencies: ["FuzzTargets"], path: "fuzz/\(name)",
                 swiftSettings: [.unsafeFlags(["-parse-as-library"])],
-                linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]))
+                linkerSettings: [.unsafeFlags(["-sanitize=address,fuzzer", "-use-ld=lld"])]))
     }
     for target in package.targets {
         switch target.name {
         case "Wire", "Tables", "FastPath", "ControlPlane", "FuzzTargets":
-            target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=fuzzer"])]
+            target.swiftSettings = (target.swiftSettings ?? []) + [.unsafeFlags(["-sanitize=address,fuzzer"])]
         case "CDPDK", "CLinux":
             target.cSettings = (target.cSettings ?? []) + [.unsafeFlags(["-fsanitize=fuzzer-no-link"])]
         default: break

@@ -63,6 +63,22 @@ public enum FuzzTarget: String, CaseIterable, Sendable {
         }
     }
 
+    /// With `PE_FUZZ_FAULT` set, commits a fault that the fuzzer has to find, and ends the process.
+    public func commitFaultIfAsked() {
+        guard ProcessInfo.processInfo.environment["PE_FUZZ_FAULT"] != nil else { return }
+        switch self {
+        case .pipeline: Self.pipelineFuzz.readPastFrame()
+        case .control, .configuration:
+            // Of a size that the optimiser does not know, and read where it cannot see it.
+            let block = [UInt8](ProcessInfo.processInfo.arguments.joined().utf8)
+            block.withUnsafeBytes { bytes in
+                guard let end = bytes.baseAddress.map({ $0 + bytes.count }) else { return }
+                print("not found: byte past the block is \(end.load(as: UInt8.self))")
+            }
+        }
+        exit(0)
+    }
+
     /// With `PE_FUZZ_SEEDS` set, writes the seeds there and ends the process.
     public func writeSeedsIfAsked() {
         let environment = ProcessInfo.processInfo.environment

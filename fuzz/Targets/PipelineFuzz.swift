@@ -42,6 +42,14 @@ public final class PipelineFuzz {
         _ = zoo.world.learned
     }
 
+    /// Reads one byte past a frame, as a faulty parser would: AddressSanitizer must end the process.
+    public func readPastFrame() {
+        guard let mbuf = PacketBytes.make([1, 2, 3], port: 2, pool: zoo.world.packets.pointer) else { return }
+        poison.cover(mbuf)
+        let end = UnsafeRawPointer(mbuf.pointee.buf_addr + Int(mbuf.pointee.data_off))
+        print("not found: byte past the frame is \(end.load(fromByteOffset: 3, as: UInt8.self))")
+    }
+
     private func add(_ bytes: [UInt8], _ port: UInt16, _ flags: UInt8) {
         if bytes.count <= 256 { fuzzRequire(!FrameSummary.lines(of: bytes).isEmpty, "a frame without a summary") }
         var parts: [[UInt8]] = []

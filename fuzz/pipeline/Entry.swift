@@ -13,6 +13,7 @@ private func runDriver(
 enum Fuzzer {
     static func main() {
         FuzzTarget.pipeline.writeSeedsIfAsked()
+        FuzzTarget.pipeline.commitFaultIfAsked()
         var count = CommandLine.argc
         var arguments = CommandLine.unsafeArgv
         _ = runDriver(&count, &arguments) { bytes, count in
