@@ -7,7 +7,8 @@ import Tables
 /// Everything a ``Worker`` needs of ports, in memory. All ports are kernel ports to the worker: what
 /// it sends comes out of ``takeSent()`` with its port, in the order in which it left.
 ///
-/// Needs a started ``Environment``. One worker; one thread.
+/// Needs a started ``Environment``. One worker; one thread, beside the worker's own while its loop
+/// runs.
 public final class MemoryPorts {
     public let io: WorkerIO
     private let words: UnsafeMutablePointer<UInt64>
@@ -92,7 +93,9 @@ public final class MemoryPorts {
     public func receive(_ packet: MBuf, fromHost: Bool = false) -> Bool {
         var packet = packet
         let ring = fromHost ? io.exceptionRing : io.rxRing
-        return pe_ring_enqueue_burst(ring, &packet, 1) == 1
+        guard pe_ring_enqueue_burst(ring, &packet, 1) == 1 else { return false }
+        pe_doorbell_ring(io.doorbell)
+        return true
     }
 
     public func free(_ packets: [MBuf]) { for packet in packets { pe_mbuf_free(packet) } }

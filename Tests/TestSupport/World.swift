@@ -46,6 +46,7 @@ public final class World {
         public var packetCount = 511
         public var headerCount = 2047
         public var txCapacity: UInt32 = 4096
+        public var idle = IdlePolicy.poll
         public var limits = TableLimits(
             macs: 1024, domains: 64, vteps: 1024, circuits: 1024, ports: 1024, floodTargets: 1024)
         public init() {}
@@ -62,7 +63,7 @@ public final class World {
         self.ports = ports
         worker = Worker(
             index: 0, io: ports.io, tables: tables, packets: packets.pointer, headers: headers.pointer,
-            idle: .poll, usesClock: false)
+            idle: options.idle, usesClock: false)
         tables.outerHeader.zeroChecksumIPv6 = options.zeroChecksumIPv6
         try tables.setEndpoints([World.local4, World.local6], vxlanPorts: [4789, options.vxlanPort])
         guard let vni = VNI(options.vni) else { preconditionFailure("a VNI has 24 bits") }
