@@ -234,14 +234,23 @@ class PeDP(PE):
     def daemon_pid(self):
         return self.process.pid
 
-    def cpu_seconds(self):
-        """User + system time of every thread of the daemon: {thread id: (name, seconds)}."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        threads = {}
-        for task in os.listdir(f"/proc/{self.daemon_pid()}/task"):
-            with contextlib.suppress(OSError):
-                with open(f"/proc/{self.daemon_pid()}/task/{task}/stat") as file:
-                    name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
-                fields = rest.split()
-                threads[task] = (name, (int(fields[11]) + int(fields[12])) / ticks)
-        return threads
+
+def thread_seconds(pid):
+    """User + system time of every thread of a process: {"name/thread id": seconds}."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    threads = {}
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/task/{task}/stat") as file:
+                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+            fields = rest.split()
+            threads[f"{name}/{task}"] = (int(fields[11]) + int(fields[12])) / ticks
+    return threads
+
+
+def thread_shares(pid, seconds=5):
+    """The share of a core that every thread of a process takes during some seconds."""
+    before, began = thread_seconds(pid), time.monotonic()
+    time.sleep(seconds)
+    after, took = thread_seconds(pid), time.monotonic() - began
+    return {thread: (spent - before.get(thread, 0)) / took for thread, spent in after.items()}

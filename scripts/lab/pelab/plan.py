@@ -33,6 +33,7 @@ SCENARIOS = [Scenario(*row) for row in (
     ("dataplane-restart", "pe-dp stops, starts, is killed, starts", faults.dataplane_restart),
     ("frr-first", "FRR starts before pe-dp", faults.frr_first),
     ("refusals", "what pe-dp refuses, and how", refusals.refusals),
+    ("examples", "the packaged example configurations", refusals.examples),
     ("many-ports", "600 kernel ports", refusals.many_ports),
     ("resources", "memory, idle CPU, time to ready", faults.resources),
 )]

@@ -1,4 +1,5 @@
-"""Scenarios: what pe-dp refuses, in words; and very many ports."""
+"""Scenarios: what pe-dp refuses, in words; the packaged examples; very many ports."""
+import itertools
 import os
 import re
 import signal
@@ -6,7 +7,12 @@ import subprocess
 import time
 
 from .faults import needs_pedp
-from .shell import LabError, wait
+from .net import veth
+from .pedp import thread_shares
+from .shell import LabError, Timeout, wait
+
+
+_serial = itertools.count(1)
 
 
 def run_daemon(pe, yaml, user=None, seconds=20):
@@ -38,8 +44,11 @@ def run_daemon(pe, yaml, user=None, seconds=20):
 
 
 def minimal(pe, ports="", dataplane="", rest=""):
+    directory = f"{pe.lab.directory}/refused"
+    os.makedirs(directory, exist_ok=True)
+    os.chmod(directory, 0o1777)     # whatever user it runs as, the socket is not the obstacle
     return ("dataplane:\n  lcores: {main: 0, workers: [1]}\n"
-            f"  adminSocket: {pe.lab.directory}/refused.sock\n{dataplane}"
+            f"  adminSocket: {directory}/{next(_serial)}.sock\n{dataplane}"
             f"ports:\n{ports}{rest}control: {{routes: none, shadow: false}}\n")
 
 
@@ -86,55 +95,115 @@ def huge_pages():
         return any(line.startswith("HugePages_Free:") and int(line.split()[1]) for line in file)
 
 
+class Daemon:
+    """A daemon beside the lab's own, in a namespace given to it; used in a `with` statement."""
+
+    def __init__(self, lab, where, binary, yaml, name):
+        self.where = where
+        self.socket = f"{lab.directory}/{name}.sock"
+        self._log = lab.path(f"{name}.log")
+        path = lab.path(f"{name}.yaml")
+        with open(path, "w") as file:
+            file.write(yaml.replace("dataplane:\n", f"dataplane:\n  adminSocket: {self.socket}\n", 1))
+        self._began = time.monotonic()
+        with open(self._log, "w") as out:
+            self.process = subprocess.Popen(
+                where.prefix() + [binary, "run", "--config", path],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        self.code = None
+
+    def wait_ready(self, timeout=40):
+        """Seconds from its start to its ready line."""
+        def ready():
+            with open(self._log) as file:
+                said = file.read()
+            if self.process.poll() is not None:
+                raise Timeout("it ended: " + " / ".join(said.strip().splitlines()[-3:]))
+            return "ready" in said.lower()
+        wait("the ready line", ready, timeout, 0.02)
+        return time.monotonic() - self._began
+
+    def rss_megabytes(self):
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                # The kernel takes some 20 ms to unregister a TAP, one after the other.
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.code = self.process.returncode
+        return self.code
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
 def many_ports(lab, c, count=600):
     """Hundreds of kernel ports (host legs, exception TAPs) on one daemon."""
     needs_pedp(lab)
-    pe = lab.pes["pe1"]
     where = lab.namespace("many")
-    socket_path = f"{lab.directory}/many.sock"
-    path = lab.path("many.yaml")
     ports = "".join(f"  - {{name: t{n}, driver: tap, device: t{n}}}\n" for n in range(count))
     half = count // 2     # more than 512 circuits of one VNI are more than its default flood limit
     first, second = (", ".join(f"{{port: t{n}}}" for n in part)
                      for part in (range(half), range(half, count)))
-    with open(path, "w") as file:
-        file.write("dataplane:\n  lcores: {main: 0, workers: [1]}\n"
-                   f"  adminSocket: {socket_path}\nports:\n{ports}"
-                   f"l2vnis:\n  - {{name: many, vni: 600, ports: [{first}]}}\n"
-                   f"  - {{name: more, vni: 601, ports: [{second}]}}\n"
-                   "control: {routes: none, shadow: false}\n")
-    log = lab.path("many.log")
-    began = time.monotonic()
-    with open(log, "w") as out:
-        process = subprocess.Popen(where.prefix() + [pe.binary, "run", "--config", path],
-                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out)
-    try:
-        def ready():
-            with open(log) as text:
-                said = text.read()
-            if process.poll() is not None:
-                raise SystemError(said)
-            return "ready" in said.lower()
-        try:
-            wait("600 ports", ready, 40, 0.05)
-            c.check(f"1. {count} kernel ports attach", True, f"{time.monotonic() - began:.1f} s")
-        except (LabError, SystemError) as error:
-            c.check(f"1. {count} kernel ports attach", False, str(error)[-300:])
+    yaml = ("dataplane:\n  lcores: {main: 0, workers: [1]}\n"
+            f"ports:\n{ports}l2vnis:\n  - {{name: many, vni: 600, ports: [{first}]}}\n"
+            f"  - {{name: more, vni: 601, ports: [{second}]}}\n"
+            "control: {routes: none, shadow: false}\n")
+
+    def taps():
+        return [d for d in where.devices() if re.fullmatch(r"t\d+", d)]
+    with Daemon(lab, where, lab.pes["pe1"].binary, yaml, "many") as daemon:
+        if c.attempt(f"1. {count} kernel ports attach",
+                     lambda: f"{daemon.wait_ready():.1f} s") is None:
             return
-        devices = [d for d in where.devices() if re.fullmatch(r"t\d+", d)]
-        c.check("2. each has its device", len(devices) == count, len(devices))
-        with open(f"/proc/{process.pid}/status") as file:
-            rss = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
-        c.check("3. within 200 MB", rss < 200, f"{rss:.0f} MB")
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    c.check("4. SIGTERM ends it with code 0", process.returncode == 0, process.returncode)
-    left = [d for d in where.devices() if re.fullmatch(r"t\d+", d)]
-    c.check("5. and its TAPs are gone", not left, len(left))
-    c.check("6. its admin socket is gone", not os.path.exists(socket_path))
+        c.check("2. each has its device", len(taps()) == count, len(taps()))
+        c.check("3. within 200 MB", daemon.rss_megabytes() < 200,
+                f"{daemon.rss_megabytes():.0f} MB")
+        began = time.monotonic()
+        code = daemon.stop()
+    c.check("4. SIGTERM ends it with code 0", code == 0,
+            f"code {code}, {time.monotonic() - began:.1f} s")
+    c.check("5. and its TAPs are gone", not taps(), len(taps()))
+    c.check("6. its admin socket is gone", not os.path.exists(daemon.socket))
+
+
+def examples(lab, c):
+    """The packaged example configurations: all are valid, the first one runs as it is."""
+    needs_pedp(lab)
+    binary = lab.pes["pe1"].binary
+    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../../../packaging/examples"))
+    names = sorted(name for name in os.listdir(root) if name.endswith(".yaml"))
+    faulty = []
+    for name in names:
+        text = subprocess.run([binary, "check", "--config", f"{root}/{name}"], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30).stdout
+        # The file comes first; what follows may be faults of this host, which has no such devices.
+        if not re.search(rf"^ok +\S*{name}: \d+ ports", text, re.MULTILINE):
+            faulty.append(f"{name}: {text[:200]}")
+    c.check(f"1. valid: {', '.join(names)}", names and not faulty, " / ".join(faulty[:3]))
+    where = lab.namespace("example")
+    for left, right, size in (("eth1", "eth1-peer", 1600), ("veth-h1", "h1-peer", 1500),
+                              ("veth-h2", "h2-peer", 1500)):
+        veth(where, left, where, right, mtu=size)
+    with open(f"{root}/af_packet.yaml") as file:
+        yaml = file.read()
+    with Daemon(lab, where, binary, yaml, "example") as daemon:
+        seconds = daemon.wait_ready()
+        c.check("2. af_packet.yaml is ready within 3 s", seconds < 3, f"{seconds:.2f} s")
+        c.check("3. RSS under 200 MB", daemon.rss_megabytes() < 200,
+                f"{daemon.rss_megabytes():.0f} MB")
+        shares = thread_shares(daemon.process.pid)
+        busiest = max(shares.items(), key=lambda item: item[1])
+        c.check("4. every thread idles under 5 % of a core", busiest[1] < 0.05,
+                f"busiest {busiest[0]}: {busiest[1] * 100:.1f} %")
+        code = daemon.stop()
+    c.check("5. SIGTERM ends it with code 0", code == 0, code)
