@@ -204,12 +204,17 @@ extension PortRegistry {
             observer(.down(port.index, reason: error.message))
             pe_event_signal(hostIO.lostEvent)
         }
+        announceKernel(port)
+    }
+
+    /// Tells the workers that a kernel port is there, and its MTU.
+    func announceKernel(_ port: Port) {
         let word = PortIO(
             kind: .kernel,
             features: .multiSegment,
             ethdev: 0,
             txQueueCount: 0,
-            mtu: UInt16(clamping: port.kernel?.mtu ?? definition.mtu)
+            mtu: UInt16(clamping: port.kernel?.mtu ?? port.definition.mtu)
         )
         pe_store64(words + Int(port.index), word.word)
     }

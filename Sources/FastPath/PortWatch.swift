@@ -17,6 +17,7 @@ extension PortRegistry {
                 if state.isStopping { return nil }
                 for index in lost { if let port = state.ports[index] { examine(port) } }
                 for port in state.ports.values { checkNamespace(port) }
+                for port in state.ports.values { checkDevice(port) }
                 for port in state.ports.values { passOnLink(port, state) }
                 var isMissing = false
                 for port in state.ports.values where port.isKernel && port.kernel == nil {
@@ -62,6 +63,15 @@ extension PortRegistry {
         }
     }
 
+    /// A socket reports an error when its device goes down, and none when that device is then
+    /// deleted; but it is no longer bound to it.
+    private func checkDevice(_ port: Port) {
+        guard let kernel = port.kernel, isPacketSocket(port) else { return }
+        if pe_packet_device(kernel.fd) != kernel.interfaceIndex {
+            giveUp(port, reason: "its device is gone")
+        }
+    }
+
     /// Shows the link of a port on its exception TAP, so that routing daemons notice within a
     /// second.
     private func passOnLink(_ tap: Port, _ state: borrowing State) {
@@ -80,6 +90,7 @@ extension PortRegistry {
         } catch {
             return false
         }
+        announceKernel(port)
         observer(.up(port.index))
         return true
     }

@@ -143,6 +143,27 @@ extension KernelAndDevicePorts {
             #expect(bench.registry.status(1)?.counters[.lost] == 0)
         }
 
+        @Test("a device that is deleted while it is down comes back, too")
+        func deviceGoesWhileDown() throws {
+            let hosts = try TwoHosts("downgone")
+            let events = EventLog()
+            let bench = try PortBench(observer: events.append)
+            defer { bench.close() }
+            try bench.registry.add(hosts.definition(1), at: 1)
+            try Namespaces.ip(hosts.middle, ["link set m1 down"])
+            // Long enough for the port to find its device there, only down.
+            usleep(500_000)
+            try Namespaces.ip(hosts.middle, ["link del m1"])
+            #expect(
+                eventually {
+                    events.all.contains { if case .down(1, _) = $0 { true } else { false } }
+                }
+            )
+            try Namespaces.ip(hosts.middle, ["link add m1 type veth peer name n1", "link set n1 up"])
+            #expect(eventually { bench.registry.status(1)?.isUp == true })
+            #expect(events.all.contains(.up(1)))
+        }
+
         @Test("a TAP comes back in a namespace that was deleted and made again")
         func namespaceComesBack() throws {
             let namespaces = Namespaces("pe-ports-ns")

@@ -43,6 +43,11 @@ int pe_packet_bind(int fd, int ifindex) {
       .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
   return bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
 }
+int pe_packet_device(int fd) {
+  struct sockaddr_ll address;
+  socklen_t size = sizeof address;
+  return getsockname(fd, (struct sockaddr *)&address, &size) < 0 ? -errno : address.sll_ifindex;
+}
 int pe_packet_dropped(int fd, uint32_t *count) {
   struct tpacket_stats stats;
   socklen_t size = sizeof stats;

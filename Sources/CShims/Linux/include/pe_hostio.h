@@ -86,6 +86,8 @@ int pe_packet_set_buffers(int fd, int byte_count);
 int pe_packet_join(int fd, int ifindex, int promiscuous);
 /// Starts receiving every protocol from the device.
 int pe_packet_bind(int fd, int ifindex);
+/// Index of the device that the socket is bound to; -1 when that is gone.
+int pe_packet_device(int fd);
 /// Frames the kernel dropped for want of socket buffer since the last call.
 int pe_packet_dropped(int fd, uint32_t *count);
 /// The error that the kernel left for this socket, or 0.
