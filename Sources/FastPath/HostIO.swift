@@ -26,6 +26,8 @@ struct KernelPortState {
     /// Frames of the current burst for this port, linked through the burst's `next`.
     var txFirst: Int16 = -1
     var txLast: Int16 = -1
+    /// How often the device may be asked again when it takes nothing.
+    var txPatience = HostSender.attempts
     /// One per ``PortCounter``; written by the host-I/O thread only.
     let counters: UnsafeMutablePointer<UInt64>
 }

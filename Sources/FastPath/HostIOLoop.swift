@@ -151,6 +151,7 @@ final class HostIOLoop: @unchecked Sendable {
                 port.pointee.worker = worker
                 port.pointee.isTAP = isTAP
                 port.pointee.isException = isException
+                port.pointee.txPatience = HostSender.attempts
                 port.pointee.fd = fd
                 if pe_poll_add(epoll, fd, UInt64(index)) != 0 { lose(port) }
             case .detach(let index):

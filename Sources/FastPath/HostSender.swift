@@ -18,8 +18,9 @@ struct HostSender {
     /// Bursts that a full ring holds.
     static let burstsPerRing = Int(HostIO.txRingCapacity) / burstSize + 1
     /// How often a device that takes nothing is asked again, 20 us apart, before its frames are
-    /// dropped.
-    private static let attempts = 8
+    /// dropped; a device that let it come to that is not waited for until it takes all again, since
+    /// every other port waits, too.
+    static let attempts = 8
 
     init(host: HostIO, batch: OpaquePointer) {
         self.host = host
@@ -149,7 +150,8 @@ struct HostSender {
             case EINTR: continue
             case EAGAIN, ENOBUFS, ENOMEM:
                 attempts += 1
-                guard attempts < Self.attempts else {
+                guard attempts < port.pointee.txPatience else {
+                    port.pointee.txPatience = 1
                     return port.count(.txDropBusy, UInt64(count - done))
                 }
                 usleep(20)
@@ -163,5 +165,6 @@ struct HostSender {
             position = Int(next[position])
             done += 1
         }
+        if port.pointee.txPatience < Self.attempts { port.pointee.txPatience += 1 }
     }
 }

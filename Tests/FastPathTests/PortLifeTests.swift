@@ -298,6 +298,33 @@ extension KernelAndDevicePorts {
             bench.close()
         }
 
+        @Test("a port whose device is slow does not make the others wait")
+        func slowPort() throws {
+            let hosts = try TwoHosts("tbf")
+            try run(
+                "ip", "netns", "exec", hosts.middle, "tc", "qdisc", "add", "dev", "m2", "root",
+                "tbf", "rate", "8kbit", "burst", "2kb", "limit", "3kb")
+            let bench = try PortBench()
+            defer { bench.close() }
+            try bench.registry.add(hosts.definition(1), at: 1)
+            try bench.registry.add(hosts.definition(2), at: 2)
+            var frames: [UnsafeMutablePointer<pe_mbuf>] = []
+            for number in 0..<2048 {
+                let frame = try #require(pe_mbuf_alloc(bench.environment.packets))
+                fill(frame, [UInt8](repeating: 0x22, count: 100))
+                frame.pointee.port = UInt16(1 + number % 2)
+                frames.append(frame)
+            }
+            let before = hostIOSleeps()
+            #expect(pe_ring_enqueue_burst(bench.io.txRing, &frames, 2048) == 2048)
+            pe_doorbell_ring(bench.io.hostDoorbell)
+            #expect(eventually { bench.registry.status(1)?.counters[.txFrames] == 1024 })
+            let slow = try #require(bench.registry.status(2)).counters
+            #expect(slow[.txDropBusy] > 900, "the device was not slow: the test tests nothing")
+            // 32 bursts; waiting in each would be more than 200.
+            #expect(hostIOSleeps() - before < 40)
+        }
+
         @Test("idle threads sleep")
         func idleIsCheap() throws {
             let hosts = try TwoHosts("idle")
@@ -333,4 +360,20 @@ private func threadSeconds() -> [String: Double] {
         result[String(line[line.index(after: start)..<end]), default: 0] += (user + system) / 100
     }
     return result
+}
+
+/// How often the host-I/O threads went to sleep.
+private func hostIOSleeps() -> Int {
+    var total = 0
+    for id in (try? run("ls", "/proc/\(getpid())/task"))?.split(whereSeparator: \.isNewline) ?? [] {
+        let folder = "/proc/\(getpid())/task/\(id)"
+        guard readSmallFile(folder + "/comm") == "pe-host-io",
+            let text = try? run("cat", folder + "/status")
+        else { continue }
+        for line in text.split(whereSeparator: \.isNewline)
+        where line.hasPrefix("voluntary_ctxt_switches:") {
+            total += line.split(separator: "\t").last.flatMap { Int($0) } ?? 0
+        }
+    }
+    return total
 }
