@@ -72,10 +72,10 @@ public final class Environment: @unchecked Sendable {
         // EAL keeps pointers into argv, so it is not freed.
         let rc = pe_eal_init(Int32(arguments.count), &argv)
         guard rc == 0 else { throw refusal(errno: -rc, arguments: arguments) }
-        let packets = try makePool("pe_packets", options, dataRoom: options.dataRoom)
+        let packets = try makePool("pe_packets", options.bufferCount, dataRoom: options.dataRoom)
         let headers = try makePool(
             "pe_headers",
-            options,
+            options.headerCount ?? options.bufferCount,
             dataRoom: EnvironmentOptions.headroom + EnvironmentOptions.headerRoom
         )
         return Environment(options: options, packets: packets, headers: headers)
@@ -166,14 +166,12 @@ extension Environment {
 
     private static func makePool(
         _ name: String,
-        _ options: EnvironmentOptions,
+        _ wanted: Int,
         dataRoom: Int
     ) throws(EnvironmentError) -> OpaquePointer {
         // A mempool's ring has a power of two minus one places: one buffer less saves half the
         // ring.
-        let count =
-            options.bufferCount & (options.bufferCount - 1) == 0
-            ? options.bufferCount - 1 : options.bufferCount
+        let count = wanted & (wanted - 1) == 0 ? wanted - 1 : wanted
         let cache = min(256, count / 8)
         let pool = pe_pool_create(name, UInt32(count), UInt32(cache), UInt16(dataRoom), -1)
         guard let pool else {

@@ -12,8 +12,10 @@ public struct EnvironmentOptions: Sendable {
     /// One worker per entry; an entry may repeat or be ``mainCPU``, which only costs speed.
     public var workerCPUs = [1]
     public var hugepages = Hugepages.auto
-    /// Packet buffers; also the number of header buffers for floods.
+    /// Packet buffers.
     public var bufferCount = 16384
+    /// Small buffers for flood headers and clones; nil is as many as ``bufferCount``.
+    public var headerCount: Int?
     /// The largest layer 3 packet of any port, in bytes; buffers hold a whole frame.
     public var largestMTU = 1500
     /// Memory in MB that EAL reserves; nil computes it from the buffers.
@@ -39,7 +41,8 @@ public struct EnvironmentOptions: Sendable {
         // Behind each buffer: rte_mbuf (128), the pool's object header and alignment (128).
         let packet = dataRoom + 256
         let header = Self.headroom + Self.headerRoom + 256
-        return Self.driverMegabytes + bufferCount / 1024 * (packet + header) / 1024 + 1
+        let bytes = bufferCount * packet + (headerCount ?? bufferCount) * header
+        return Self.driverMegabytes + bytes >> 20 + 1
     }
     /// Rings, tables and queues of the drivers, generously: untouched pages cost nothing.
     static let driverMegabytes = 96

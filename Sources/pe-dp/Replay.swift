@@ -67,6 +67,7 @@ final class Replay {
         options.workerCPUs = [cpu]
         options.hugepages = .never
         options.bufferCount = 4096
+        options.headerCount = Self.copies(configuration) * 2 + 1024
         options.largestMTU = max(9000, configuration.ports.map(\.mtu).max() ?? 1500)
         options.filePrefix = "pe-dp-replay-\(getpid())"
         environment = try Environment.start(options)
@@ -75,7 +76,9 @@ final class Replay {
         tables = try ForwardingTables(limits: limits)
         state = ControlState(configuration: configuration)
         compiler = try TableCompiler(&state, tables: tables, at: now)
-        guard let ports = MemoryPorts(name: "replay", portCapacity: limits.ports, txCapacity: 65_536) else {
+        // Twice as many, rounded down, since part of the ring is the host's.
+        let places = UInt32(1) << (64 - (Self.copies(configuration) | 32_767).leadingZeroBitCount + 1)
+        guard let ports = MemoryPorts(name: "replay", portCapacity: limits.ports, txCapacity: places) else {
             throw DaemonError(description: "no memory for the replay's rings; free memory and try again")
         }
         self.ports = ports
@@ -94,6 +97,12 @@ final class Replay {
             apply(.portChanged(port: host, isUp: true, mac: exception.mac ?? mac, mtu: mtu))
         }
         flush()
+    }
+
+    /// Most copies that the floods of one burst make; a header buffer and a clone each. The bound is
+    /// 128 MB of buffers.
+    private static func copies(_ configuration: Configuration) -> Int {
+        min(TableLimits.burst * configuration.dataplane.limits.floodTargets, 1 << 17)
     }
 
     /// A CPU that this process may use.
