@@ -53,17 +53,22 @@ struct Packet {
             mbuf.pointee.data_len = UInt16(truncatingIfNeeded: count)
         }
     }
-    /// Segments behind the end stay in the chain, empty: cheaper and rarer than unlinking them.
+    /// Segments behind the end are freed: NICs stop at a send descriptor without bytes.
     @inline(never) private func trimSegments(to count: Int) {
         mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
         var left = count
-        var segment: MBuf? = mbuf
-        while let current = segment {
-            let kept = min(left, Int(current.pointee.data_len))
-            current.pointee.data_len = UInt16(truncatingIfNeeded: kept)
-            left = left &- kept
-            segment = current.pointee.next
+        var kept: UInt16 = 1
+        var current = mbuf
+        while left > Int(current.pointee.data_len), let next = current.pointee.next {
+            left = left &- Int(current.pointee.data_len)
+            kept &+= 1
+            current = next
         }
+        current.pointee.data_len = UInt16(truncatingIfNeeded: left)
+        guard let rest = current.pointee.next else { return }
+        current.pointee.next = nil
+        mbuf.pointee.nb_segs = kept
+        pe_mbuf_free(rest)
     }
 
     /// The unfolded one's complement sum of `count` bytes from `offset`, which the frame has.

@@ -1,5 +1,6 @@
 // How packets leave for VTEPs: paths, sizes, checksums, buffers.
 
+import CDPDK
 import FastPath
 import Tables
 import TestSupport
@@ -184,6 +185,31 @@ import Wire
             let padded = family.vxlan().frame(back) + [UInt8](repeating: 0, count: 30)
             let trimmed = try #require(segmented(padded, [padded.count - 30, 10], pair))
             expectFrame(pair.world.run([trimmed]).first, port: 2, back)
+        }
+        expectBalanced(pair.world)
+    }
+
+    @Test("no segment without bytes is sent: NICs stop at such a descriptor", arguments: Family.allCases)
+    func noEmptySegments(family: Family) throws {
+        let pair = try Pair(family)
+        let back = Frame.host(to: hostMAC, from: remoteMAC, payload: [UInt8](repeating: 9, count: 900))
+        let frame = family.vxlan().frame(back)
+        let padded = frame + [UInt8](repeating: 0, count: 30)
+        for lengths in [[frame.count], [frame.count, 10, 10], [300, frame.count - 300, 30], [300, frame.count - 295]] {
+            let received = try #require(segmented(padded, lengths, pair))
+            pair.world.worker.process([received])
+            let sent = pair.world.ports.takeSent()
+            let packet = try #require(sent.first)
+            #expect(PacketBytes.of(packet) == back)
+            var count: UInt16 = 0
+            var segment: MBuf? = packet
+            while let current = segment {
+                #expect(current.pointee.data_len > 0)
+                count += 1
+                segment = current.pointee.next
+            }
+            #expect(packet.pointee.nb_segs == count)
+            pair.world.ports.free(sent)
         }
         expectBalanced(pair.world)
     }
