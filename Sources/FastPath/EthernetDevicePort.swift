@@ -123,7 +123,9 @@ enum EthernetDevicePort {
             warnings: []
         )
         let workers = UInt16(clamping: environment.workerCount)
-        if workers <= max(1, info.max_tx_queues) {
+        // A memif peer may have fewer queues than we ask for; the driver then sends what is for a
+        // queue that is not there into the first one, without a lock.
+        if workers <= max(1, info.max_tx_queues), workers == 1 || opened.driver != "net_memif" {
             opened.txQueueCount = workers
         } else {
             opened.features.insert(.sharedQueue)
@@ -221,6 +223,7 @@ enum EthernetDevicePort {
         if info.rx_checksum != 0 { result.insert(.rxChecksum) }
         if info.tx_ipv4_checksum != 0 { result.insert(.txIPv4Checksum) }
         if info.tx_udp_checksum != 0 { result.insert(.txUDPChecksum) }
+        if text(info.driver) == "net_ring" { result.insert(.sharesBuffers) }
         return result
     }
 

@@ -27,6 +27,8 @@ public import CLinux
         public static let txIPv4Checksum = Features(rawValue: 8)
         /// Fills in the UDP checksum on request (`RTE_MBUF_F_TX_UDP_CKSUM`).
         public static let txUDPChecksum = Features(rawValue: 16)
+        /// Frames arrive in the buffers in which they were sent, which others may still hold.
+        public static let sharesBuffers = Features(rawValue: 32)
     }
 
     public let word: UInt64

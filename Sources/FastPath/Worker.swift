@@ -188,8 +188,35 @@ extension UnsafeMutablePointer<WorkerMemory> {
                 port: queue.port, .rxPackets, packets: UInt64(truncatingIfNeeded: count),
                 bytes: byteCount)
         }
-        pipeline.run(count)
+        pipeline.run(queue.features.contains(.sharesBuffers) ? unshare(count, pipeline) : count)
         return count
+    }
+
+    /// Copies frames whose buffers somebody else holds, too: flood clones, or what they were made
+    /// of. Returns how many of `count` are left.
+    @inline(never)
+    func unshare(_ count: Int, _ pipeline: Pipeline) -> Int {
+        let received = pointee.received
+        var kept = 0
+        var index = 0
+        while index < count {
+            var mbuf = received[index]
+            index = index &+ 1
+            // RTE_MBUF_F_INDIRECT (rte_mbuf_core.h).
+            if mbuf.pointee.refcnt != 1 || mbuf.pointee.ol_flags & 1 &<< 62 != 0 {
+                guard let copy = pe_mbuf_linear_copy(mbuf, pointee.packets) else {
+                    pointee.counters.add(.received, 1)
+                    pipeline.drop(Packet(mbuf), .noBuffer)
+                    continue
+                }
+                copy.pointee.port = mbuf.pointee.port
+                pe_mbuf_free(mbuf)
+                mbuf = copy
+            }
+            received[kept] = mbuf
+            kept = kept &+ 1
+        }
+        return kept
     }
 
     /// Counts packets that know their port, one by one.

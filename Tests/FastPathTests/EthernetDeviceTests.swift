@@ -6,6 +6,7 @@ import CLinux
 import Glibc
 import TestSupport
 import Testing
+import Wire
 
 @testable import FastPath
 
@@ -115,6 +116,35 @@ extension KernelAndDevicePorts {
                     == (0..<20).map { UInt8($0) }
             )
             pe_mbuf_free_bulk(&received, 20)
+        }
+
+        @Test("a frame from a ring whose buffer somebody else holds is copied before it is changed")
+        func sharedBuffers() throws {
+            let (a, b) = try (ring("sa"), ring("sb"))
+            defer { pe_ring_free(a); pe_ring_free(b) }
+            let device = try EthernetDevicePort.open(
+                PortDefinition(name: "rs\(getpid())", source: .rings(receive: a, transmit: b)),
+                environment: TestEnvironment.shared)
+            defer { EthernetDevicePort.close(device.id) }
+            let pair = try Pair()
+            let world = pair.world
+            try world.addCircuit(port: 5, vlan: 10)
+            world.ports.setEthdev(5, ethdev: device.id, mtu: 1500, features: device.features)
+            let inner = Frame.host(to: remoteMAC, from: otherMAC)
+            let frame = Frame.tagged(10, inner)
+            let original = try #require(
+                PacketBytes.make(frame, port: 0, pool: world.packets.pointer))
+            // Both ends of sharing: a clone, and the buffer that it was made of.
+            var shared = [original, try #require(pe_mbuf_clone(original, world.headers.pointer))]
+            let witness = try #require(pe_mbuf_clone(original, world.headers.pointer))
+            #expect(pe_ring_enqueue_burst(a, &shared, 2) == 2)
+            #expect(world.worker.pollOnce() == 2)
+            let sent = world.ports.takeSent()
+            #expect(sent.map { Array(PacketBytes.of($0).suffix(inner.count)) } == [inner, inner])
+            #expect(PacketBytes.of(witness) == frame)
+            world.ports.free(sent)
+            pe_mbuf_free(witness)
+            expectBalanced(world)
         }
 
         @Test("ports are added and removed while a worker polls")
