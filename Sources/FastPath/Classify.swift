@@ -151,7 +151,7 @@ extension Pipeline {
             return
         }
         memory.pointee.counters.add(port: partner, .fromHost, 1)
-        send(packet, to: partner, memory.pointee.io.port(partner))
+        sendFromHost(packet, to: partner, memory.pointee.io.port(partner))
     }
 }
 

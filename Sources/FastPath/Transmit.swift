@@ -67,6 +67,15 @@ extension Pipeline {
         packet.mbuf.pointee.port = port
         append(packet, Lane.host)
     }
+    /// A frame of the host's own: to a kernel port it goes ahead of data.
+    func sendFromHost(_ packet: Packet, to port: UInt16, _ io: PortIO) {
+        guard io.isKernel, !packet.isSegmented else {
+            send(packet, to: port, io)
+            return
+        }
+        packet.mbuf.pointee.port = port
+        append(packet, Lane.fromHost)
+    }
     @inline(__always)
     private func append(_ packet: Packet, _ index: Int) {
         let lane = lane(index)
@@ -76,10 +85,11 @@ extension Pipeline {
         if end &+ 1 == Lane.capacity { flushKernel(index) }
     }
 
-    /// Sends what is in the lanes: frames for the host first.
+    /// Sends what is in the lanes: frames for the host and of the host first.
     @inline(__always)
     func transmit() {
         if lane(Lane.host).pointee.count != 0 { flushKernel(Lane.host) }
+        if lane(Lane.fromHost).pointee.count != 0 { flushKernel(Lane.fromHost) }
         if lane(Lane.kernel).pointee.count != 0 { flushKernel(Lane.kernel) }
         while memory.pointee.dirtyEthdevs != 0 {
             flushEthdev(memory.pointee.dirtyEthdevs.trailingZeroBitCount)
@@ -127,7 +137,11 @@ extension Pipeline {
         let packets = packets(of: lane)
         let count = lane.pointee.count
         let io = memory.pointee.io
-        let room = min(count, Int(pe_ring_free_count(io.txRing)))
+        var room = Int(pe_ring_free_count(io.txRing))
+        if index == Lane.kernel {
+            room = max(0, room &- Int(pe_ring_capacity(io.txRing)) / Lane.hostShare)
+        }
+        room = min(count, room)
         var counted = 0
         while counted < room {
             let packet = Packet(packets[counted])

@@ -35,10 +35,14 @@ struct Lane {
     /// A full lane is sent at once, so this bounds nothing but the batch.
     static var capacity: Int { 64 }
     static var ethdevCount: Int { 64 }
-    /// Lane of frames for kernel ports, and of frames for the host.
+    /// Lane of data for kernel ports, of frames for the host, and of the host's own frames.
     static var kernel: Int { 64 }
     static var host: Int { 65 }
-    static var laneCount: Int { 66 }
+    static var fromHost: Int { 66 }
+    static var laneCount: Int { 67 }
+    /// Data leaves this part of the ring to the host-I/O thread free for the two others: routing
+    /// sessions live on while it is overloaded.
+    static var hostShare: Int { 8 }
     static var headerByteCount: Int { 64 }
     static var stride: Int { headerByteCount &+ capacity &* 8 }
 }

@@ -145,10 +145,27 @@ import Wire
         let pair = try Pair(.v4, options)
         let data = (0..<100).map { _ in (port: UInt16(2), bytes: Frame.host(to: remoteMAC, from: hostMAC)) }
         let punts = (0..<10).map { _ in (port: UInt16(0), bytes: Self.others[0].bytes) }
+        // Of 63 places data leaves an eighth to the host.
         #expect(pair.world.run(data + punts).count == 63)
-        #expect(pair.world.drops == [.transmitFailed: 37, .puntFailed: 10])
-        #expect(pair.world.tables.counters.total(port: 0, .txPackets) == 63)
-        #expect(pair.world.tables.counters.total(port: 0, .dropped) == 37)
+        #expect(pair.world.drops == [.transmitFailed: 44, .puntFailed: 3])
+        #expect(pair.world.tables.counters.total(port: 0, .txPackets) == 56)
+        #expect(pair.world.tables.counters.total(port: World.tap, .txPackets) == 7)
+        #expect(pair.world.tables.counters.total(port: 0, .dropped) == 44)
+        expectBalanced(pair.world)
+    }
+
+    @Test("data that the host-I/O thread cannot keep up with leaves room for both of the host's ways")
+    func hostHasRoom() throws {
+        var options = World.Options()
+        options.txCapacity = 64
+        let pair = try Pair(.v4, options)
+        let data = (0..<96).map { _ in (port: UInt16(2), bytes: Frame.host(to: remoteMAC, from: hostMAC)) }
+        let session = Self.others[1].bytes
+        let sent = pair.world.run(data + [(World.tap, session), (0, session), (World.tap, session)])
+        #expect(sent.suffix(3).map(\.port) == [World.tap, 0, 0])
+        #expect(sent.suffix(3).allSatisfy { $0.bytes == session })
+        #expect(pair.world.drops == [.transmitFailed: 40])
+        #expect(pair.world.total(.punted) == 1)
         expectBalanced(pair.world)
     }
 }

@@ -20,6 +20,7 @@ uint32_t pe_ring_enqueue_burst(pe_ring *ring, pe_mbuf **m, uint32_t n) {
 }
 uint32_t pe_ring_free_count(const pe_ring *ring) { return rte_ring_free_count((const struct rte_ring *)ring); }
 uint32_t pe_ring_count(const pe_ring *ring) { return rte_ring_count((const struct rte_ring *)ring); }
+uint32_t pe_ring_capacity(const pe_ring *ring) { return rte_ring_get_capacity((const struct rte_ring *)ring); }
 
 uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
   return rte_eth_rx_burst(port, queue, MBUFS(m), n);

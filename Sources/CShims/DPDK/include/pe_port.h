@@ -12,6 +12,8 @@ PE_BURST uint32_t pe_ring_dequeue_burst(pe_ring *ring, pe_mbuf *_Nonnull *_Nonnu
 PE_BURST uint32_t pe_ring_enqueue_burst(pe_ring *ring, pe_mbuf *_Nonnull *_Nonnull m, uint32_t n);
 PE_BURST uint32_t pe_ring_free_count(const pe_ring *ring);
 PE_BURST uint32_t pe_ring_count(const pe_ring *ring);
+/// Buffers that it can hold.
+PE_BURST uint32_t pe_ring_capacity(const pe_ring *ring);
 
 /// Reads up to n frames from an ethdev's queue; returns how many.
 PE_BURST uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
