@@ -384,12 +384,17 @@ func admission(
         guard packet.contiguous >= EthernetHeader.byteCount &+ VLANTag.byteCount else {
             return .drop(.truncatedFrame)
         }
-        isTagged = true
         let vlan = VLANTag(at: packet.frame + 12).vlanID
-        if vlan != 0 {
-            guard let circuits = entry.pointee.vlanCircuits else { return .drop(.unknownVLAN) }
+        if vlan == 0 {
+            isTagged = true
+        } else if let circuits = entry.pointee.vlanCircuits,
+            circuits[Int(vlan)] != PortEntry.noCircuit
+        {
             circuit = circuits[Int(vlan)]
+            isTagged = true
         }
+        // A tag that no circuit claims is the frame's own: the untagged circuit carries it, as a
+        // Linux bridge port does, or hosts could not answer tagged frames that it delivers.
     }
     if circuit == PortEntry.noCircuit { return .drop(.unknownVLAN) }
     let domain = state.pointee.circuits[Int(circuit)].domain

@@ -64,7 +64,7 @@ import Wire
         expectBalanced(world)
     }
 
-    @Test("a VLAN without a circuit is dropped, also where the port has no VLAN at all")
+    @Test("where no circuit is untagged, untagged frames and other VLANs are dropped")
     func unknownVLAN() throws {
         let world = try World()
         try world.addCircuit(port: 2, vlan: 20)
@@ -72,8 +72,22 @@ import Wire
         let frame = Frame.host(to: otherMAC, from: hostMAC)
         #expect(world.run(2, Frame.tagged(21, frame)).isEmpty)
         #expect(world.run(2, frame).isEmpty)
-        #expect(world.run(3, Frame.tagged(20, frame)).isEmpty)
-        #expect(world.drops == [.unknownVLAN: 3])
+        #expect(world.drops == [.unknownVLAN: 2])
+        expectBalanced(world)
+    }
+
+    @Test("an untagged circuit carries tags that no circuit of its port claims, and keeps them")
+    func unclaimedTags() throws {
+        let world = try World()
+        let plain = try world.addCircuit(port: 3)
+        try world.addCircuit(port: 3, vlan: 40)
+        let tagged = try world.addCircuit(port: 2, vlan: 20)
+        try world.addMAC(hostMAC, .circuit(plain))
+        try world.addMAC(otherMAC, .circuit(tagged))
+        let there = Frame.tagged(30, Frame.host(to: otherMAC, from: hostMAC))
+        expectFrame(world.run(3, there).first, port: 2, Frame.tagged(20, there))
+        let back = Frame.tagged(30, Frame.host(to: hostMAC, from: otherMAC))
+        expectFrame(world.run(2, Frame.tagged(20, back)).first, port: 3, back)
         expectBalanced(world)
     }
 
