@@ -96,10 +96,13 @@ final class Daemon: @unchecked Sendable {
 
         let loop = ControlLoop(state: state, compiler: compiler) { [weak self] in self?.perform($0) }
         self.loop = loop
+        // Before the control thread runs: from then on it is what reads `feed`.
+        let firstDump = Latch()
+        feed = try makeFeed(loop, firstDump)
         loop.applyNow(events)
         try startWorkers(environment, registry, tables)
         loop.start()
-        try followKernel(loop)
+        readKernel(firstDump)
         watch.start(registry, ports: registry.allStatus(), parents: exceptions) { loop.post($0) }
         if let listen = configuration.control.fpmListen, configuration.control.routes == .fpm,
             let namespace
@@ -201,17 +204,20 @@ final class Daemon: @unchecked Sendable {
         }
     }
 
-    private func followKernel(_ loop: ControlLoop) throws {
-        guard let namespace else { return }
-        let firstDump = Latch()
-        let feed = try KernelFeed(
+    private func makeFeed(_ loop: ControlLoop, _ firstDump: Latch) throws -> KernelFeed? {
+        guard let namespace else { return nil }
+        return try KernelFeed(
             in: namespace, includeRoutes: configuration.control.routes == .netlink,
             log: { [logger] in logger.log($0, $1) }
         ) { event in
             loop.post(event)
             if case .kernelDumpEnded = event { loop.ask { _, _ in firstDump.open() } }
         }
-        self.feed = feed
+    }
+
+    /// Tables that are ready hold what the kernel knew.
+    private func readKernel(_ firstDump: Latch) {
+        guard let feed else { return }
         feed.perform([.dumpKernel])
         if !firstDump.wait(seconds: 5) {
             logger.warning("the kernel's state has not been read after 5 seconds; going on without it")
