@@ -11,7 +11,8 @@ import Wire
 /// An input is records: port, flags, length (two bytes), frame.
 ///
 /// Flags: bits 0 and 1, into how many buffers the frame is cut beyond one; bit 2, it ends its burst;
-/// bit 3, a new learning round begins; bit 7, a virtio-net header (10 bytes) precedes the frame.
+/// bit 3, a new learning round begins; bit 4, the cuts are long; bit 7, a virtio-net header (10 bytes)
+/// precedes the frame.
 ///
 /// Invariants: every packet ends once, every buffer comes back, every outer header that leaves is well
 /// formed. The tail room of a buffer is poisoned, so that AddressSanitizer sees a read past a frame.
@@ -55,8 +56,9 @@ public final class PipelineFuzz {
         var parts: [[UInt8]] = []
         var rest = bytes[...]
         for part in 0..<Int(flags & 3) {
-            // Cuts fall into headers: 0 to 63 bytes, from the flags and the frame's own bytes.
-            let cut = min(rest.count, Int(bytes.dropFirst(part).first ?? 0) & 63)
+            // Cuts fall into headers (0 to 63 bytes) or, by flag, behind what must lie together.
+            let size = Int(bytes.dropFirst(part).first ?? 0)
+            let cut = min(rest.count, flags & 0x10 != 0 ? 192 + size : size & 63)
             parts.append(Array(rest.prefix(cut)))
             rest = rest.dropFirst(cut)
         }

@@ -49,6 +49,22 @@ struct Zoo {
         world.tables.publish()
     }
 
+    /// Frames of which parts may lie in other buffers.
+    static var longFrames: [(port: UInt8, bytes: [UInt8])] {
+        let payload = [UInt8](repeating: 0xA5, count: 900)
+        var v4 = Frame.VXLAN(from: vtep4(2), to: World.local4, vni: 110)
+        let v6 = Frame.VXLAN(from: vtep6(2), to: World.local6, vni: 110)
+        v4.hasChecksum = true
+        return [
+            (0, v4.frame(Frame.host(to: host, from: remote, payload: payload))),
+            (0, v6.frame(Frame.host(to: .broadcast, from: remote, payload: payload))),
+            (2, Frame.host(to: far, from: host, payload: payload)),
+            (2, Frame.host(to: .broadcast, from: host, payload: payload)),
+            (3, Frame.tagged(20, Frame.host(to: remote, from: other, payload: payload))),
+            (1, Frame.host(to: World.nextHopMAC, from: World.underlayMAC, payload: payload)),
+        ]
+    }
+
     /// Valid frames and the port that each arrives on.
     static var frames: [(port: UInt8, bytes: [UInt8])] {
         let v4 = Frame.VXLAN(from: vtep4(2), to: World.local4, vni: 110)
@@ -98,6 +114,13 @@ extension PipelineFuzz {
         let frames = Zoo.frames
         var seeds = frames.map { record($0.port, 0, [], $0.bytes) }
         seeds += frames.map { record($0.port, 2, [], $0.bytes) }
+        // Longer than what must lie together, with padding behind the packet, in up to four buffers.
+        for frame in Zoo.longFrames {
+            for flags in [0x11, 0x12, 0x13] as [UInt8] {
+                seeds.append(record(frame.port, flags, [], frame.bytes))
+                seeds.append(record(frame.port, flags, [], frame.bytes + [UInt8](repeating: 0x55, count: 300)))
+            }
+        }
         seeds.append(frames.flatMap { record($0.port, 0, [], $0.bytes) })
         seeds.append(frames.flatMap { record($0.port, 0x0D, [], $0.bytes) })
         // Segments of 40 bytes from TCP over IPv4 and IPv6, and checksums to complete.
