@@ -59,10 +59,10 @@ public final class PipelineFuzz {
             // Cuts fall into headers (0 to 63 bytes) or, by flag, behind what must lie together.
             let size = Int(bytes.dropFirst(part).first ?? 0)
             let cut = min(rest.count, flags & 0x10 != 0 ? 192 + size : size & 63)
-            parts.append(Array(rest.prefix(cut)))
+            if cut > 0 { parts.append(Array(rest.prefix(cut))) }
             rest = rest.dropFirst(cut)
         }
-        parts.append(Array(rest))
+        if !rest.isEmpty || parts.isEmpty { parts.append(Array(rest)) }
         guard let mbuf = PacketBytes.chain(parts, port: port, pool: zoo.world.packets.pointer) else { return }
         poison.cover(mbuf)
         burst.append(mbuf)
@@ -73,10 +73,31 @@ public final class PipelineFuzz {
         zoo.world.worker.process(burst)
         burst.removeAll(keepingCapacity: true)
         let sent = zoo.world.ports.takeSent()
-        for packet in sent { Self.check(PacketBytes.of(packet), port: packet.pointee.port) }
+        for packet in sent {
+            Self.checkBuffers(packet)
+            Self.check(PacketBytes.of(packet), port: packet.pointee.port)
+        }
         zoo.world.ports.free(sent)
         poison.uncover()
         if let fault = zoo.world.imbalance { fatalError(fault) }
+    }
+
+    /// What drivers rely on: counts that agree with the chain, and no empty buffer in it.
+    private static func checkBuffers(_ packet: MBuf) {
+        var count = 0, byteCount = 0, empty = 0
+        var segment: MBuf? = packet
+        while let current = segment {
+            count += 1
+            byteCount += Int(current.pointee.data_len)
+            if current.pointee.data_len == 0 { empty += 1 }
+            fuzzRequire(
+                Int(current.pointee.data_off) + Int(current.pointee.data_len) <= Int(current.pointee.buf_len),
+                "a buffer's data ends behind the buffer")
+            segment = current.pointee.next
+        }
+        fuzzRequire(count == Int(packet.pointee.nb_segs), "\(count) buffers, nb_segs \(packet.pointee.nb_segs)")
+        fuzzRequire(byteCount == Int(packet.pointee.pkt_len), "\(byteCount) bytes, pkt_len \(packet.pointee.pkt_len)")
+        fuzzRequire(empty == 0, "an empty buffer in a packet that leaves")
     }
 
     /// What leaves from our own MAC through the underlay is VXLAN with a right outer header.
