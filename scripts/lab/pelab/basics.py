@@ -29,10 +29,25 @@ def converge(lab, c):
             f"{time.monotonic() - began:.1f} s after both PEs started")
     for number, (pe, other) in enumerate(((pe1, pe2), (pe2, pe1)), 2):
         def flooded(pe=pe, other=other):
-            wait(f"{pe.name} floods both VNIs to {other.vtep}", lambda: all(
-                pe.flood(vni) == {other.vtep} for vni in (110, 120)), 25, 0.1)
-            return f"{pe.kind}: {other.vtep}"
+            def agree():
+                return all(pe.flood(vni) == {other.vtep} for vni in (110, 120))
+            note = ""
+            try:
+                wait(f"{pe.name} floods both VNIs to {other.vtep}", agree, 12, 0.1)
+            except LabError:
+                # FRR 8.4.4's bgpd now and then leaves type 3 routes that it has received out of a
+                # VNI; zebra then knows no VTEP, and nobody behind it can. Only that is mended here.
+                if lab.family == 4 and not zebra_knows(pe.frr, other.vtep):
+                    note = ", after `clear bgp * soft in`: zebra itself knew no VTEP"
+                    pe.frr.vty("clear bgp * soft in")
+                wait(f"{pe.name} floods both VNIs to {other.vtep}", agree, 15, 0.1)
+            return f"{pe.kind}: {other.vtep}{note}"
         c.attempt(f"{number}. {pe.name}'s flood lists hold exactly {other.name}", flooded)
+
+
+def zebra_knows(frr, vtep):
+    """Whether zebra itself has the VTEP in both VNIs."""
+    return all(vtep in frr.vty(f"show evpn vni {vni}") for vni in (110, 120))
 
 
 def reach(lab, hosts=None, timeout=12):

@@ -110,7 +110,7 @@ def diagnose(lab):
         lines = [f"{pe.name} ({pe.kind})"] + pe.diagnostics()
         if pe.frr:
             for command in ("show bgp l2vpn evpn summary", "show evpn mac vni all",
-                            "show evpn vni detail"):
+                            "show evpn vni detail", "show ip route", "show bgp l2vpn evpn", "show bgp l2vpn evpn vni 110", "show bgp nexthop"):
                 lines.append("vtysh> " + command)
                 try:
                     lines += pe.frr.vty(command).splitlines()
