@@ -6,13 +6,14 @@ import struct
 import subprocess
 import time
 
-from .shell import LabError, run, wait
+from .shell import Disturbed, LabError, run, wait
 
 
 class Capture:
     """A running tcpdump on one device of one namespace."""
 
-    def __init__(self, namespace, device, path, expression="", snaplen=0):
+    # The ring's slots have the snap length: 64 MiB hold 32768 frames that nobody has read yet.
+    def __init__(self, namespace, device, path, expression="", snaplen=2048):
         self.path = path
         self.namespace = namespace
         self.device = device
@@ -20,7 +21,7 @@ class Capture:
         with open(self._log, "w") as log:
             self._process = subprocess.Popen(
                 namespace.prefix() + ["tcpdump", "-i", device, "-n", "-U", "--immediate-mode",
-                                      "-s", str(snaplen), "-B", "16384", "-Z", "root", "-w", path]
+                                      "-s", str(snaplen), "-B", "65536", "-Z", "root", "-w", path]
                 + expression.split(), stdout=log, stderr=log)
         wait(f"tcpdump on {namespace.name}/{device}", self._listening, 10)
 
@@ -46,7 +47,7 @@ class Capture:
         if "packets dropped by kernel" in text:
             dropped = int(text.split(" packets dropped by kernel")[0].split()[-1])
             if dropped:
-                raise LabError(f"tcpdump on {self.device} lost {dropped} packets")
+                raise Disturbed(f"tcpdump on {self.device} lost {dropped} packets")
         return count(self.path)
 
     def __enter__(self):

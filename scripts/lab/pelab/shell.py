@@ -13,6 +13,10 @@ class LabError(Exception):
     """A step of the lab did not do what it must; the text names the step and the reason."""
 
 
+class Disturbed(LabError):
+    """The measurement itself failed, such as a capture that lost frames: nothing is known of pe-dp."""
+
+
 class Timeout(LabError):
     """An awaited event did not come."""
 

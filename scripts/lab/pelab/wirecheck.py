@@ -124,7 +124,7 @@ def no_kernel_forwarding(lab, c):
         traces = {d: stack.enter_context(capture.Capture(
             pe1.control, d, lab.path(f"pe1-{d}.pcap"), overlay)) for d in watched}
         icmp = stack.enter_context(capture.Capture(
-            lab.namespaces["rr"], "pe1", under, f"src host {pe1.underlay_ip} or src host {pe1.vtep}"))
+            lab.namespaces["rr"], "pe1", under, f"icmp and (src host {pe1.underlay_ip} or src host {pe1.vtep})"))
         _talk(lab)
         seen = {device: trace.stop() for device, trace in traces.items()}
         icmp.stop()
