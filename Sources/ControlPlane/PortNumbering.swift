@@ -108,7 +108,10 @@ extension TableLimits {
             ports: max(limits.ports, configuration.ports.count) * 2,
             floodTargets: limits.floodTargets,
             paths: limits.ecmpPaths,
-            workers: max(1, configuration.dataplane.workerLcores.count)
+            workers: max(1, configuration.dataplane.workerLcores.count),
+            vrfs: max(limits.vrfs, configuration.l3vnis.count + 1) + 1,
+            routes: limits.routes,
+            neighbors: limits.neighbors
         )
     }
 }

@@ -46,7 +46,7 @@ extension Pipeline {
     private func classifyRare(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
         switch entry.pointee.role {
         case .exception: fromHost(packet, partner: entry.pointee.partner)
-        case .unused, .underlay, .circuits: drop(packet, .unknownPort)
+        case .unused, .underlay, .circuits, .routed: drop(packet, .unknownPort)
         }
     }
 

@@ -147,8 +147,11 @@ public final class BucketTable {
 
     /// Inserts or replaces.
     ///
+    /// - Parameter prepare: called with the slot of a new key before readers can see the key there.
     /// - Precondition: `key` is neither 0 nor ``tombstone``; `newValue` is not ``BucketView/miss``.
-    public func set(_ newKey: UInt64, _ newValue: UInt32) throws(TableError) {
+    public func set(
+        _ newKey: UInt64, _ newValue: UInt32, prepare: ((Int) -> Void)? = nil
+    ) throws(TableError) {
         precondition(newKey != 0 && newKey != Self.tombstone && newValue != BucketView.miss)
         var bucket = firstBucket(newKey)
         var empty: Int?
@@ -168,6 +171,7 @@ public final class BucketTable {
         }
         guard count < capacity else { throw .full(table: name, limit: capacity) }
         if let empty {
+            prepare?(empty)
             pe_store32(value(empty), newValue)
             pe_store64(key(empty), newKey)
         } else {
@@ -179,6 +183,7 @@ public final class BucketTable {
                 fresh = nextOverflow
                 nextOverflow += 1
             }
+            prepare?(fresh * 5)
             pe_store32(value(fresh * 5), newValue)
             pe_store64(key(fresh * 5), newKey)
             pe_store32(next(bucket), UInt32(fresh))

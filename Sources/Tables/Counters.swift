@@ -2,7 +2,7 @@
 
 public import CLinux
 
-/// Totals of one worker. The words lie in this order in memory, one cache line.
+/// Totals of one worker. The words lie in this order in memory; a packet's own in the first line.
 ///
 /// `received + replicated == sent + punted + dropped` after every burst.
 public enum TotalCounter: Int, CaseIterable, Sendable {
@@ -11,6 +11,27 @@ public enum TotalCounter: Int, CaseIterable, Sendable {
     case learned, learnRingFull
     /// Main loop: polls that found packets, polls that found none.
     case busyPolls, idlePolls
+    /// ARP requests and neighbour solicitations for remote hosts, answered here (RFC 9161).
+    case arpSuppressed, ndSuppressed
+    /// Those for the gateway, answered; and its echo replies.
+    case arpAnswered, ndAnswered, echoAnswered
+    /// ICMP errors sent, and left out because of the rate limit.
+    case icmpErrors, icmpLimited
+    /// Neighbour events reported, and lost because the ring was full.
+    case neighborEvents, neighborRingFull
+    /// ARP requests and neighbour solicitations sent from gateways.
+    case probesSent
+    /// Packets that waited for a neighbour; IPv4 fragments made of routed packets.
+    case waited, fragmented
+
+    /// Words kept for totals in memory.
+    static let stride = 32
+}
+
+/// Per VRF, eight words: routed packets by where they came from and went to.
+public enum VRFCounter: Int, CaseIterable, Sendable {
+    case localInPackets, localInBytes, tunnelInPackets, tunnelInBytes
+    case localOutPackets, localOutBytes, tunnelOutPackets, tunnelOutBytes
 }
 
 /// Per port, eight words.
@@ -31,6 +52,7 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
     @usableFromInline let drops: UnsafeMutablePointer<UInt64>
     @usableFromInline let ports: UnsafeMutablePointer<UInt64>
     @usableFromInline let domains: UnsafeMutablePointer<UInt64>
+    @usableFromInline let vrfs: UnsafeMutablePointer<UInt64>
 
     @inlinable @inline(__always)
     public func add(_ counter: TotalCounter, _ by: UInt64) { pe_count(totals + counter.rawValue, by) }
@@ -54,6 +76,13 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
         pe_count(base, 1)
         pe_count(base + 1, bytes)
     }
+    /// Counts one packet in `counter` and `bytes` in the counter after it.
+    @inlinable @inline(__always)
+    public func add(vrf: UInt16, _ counter: VRFCounter, bytes: UInt64) {
+        let base = vrfs + (Int(vrf) &* 8 &+ counter.rawValue)
+        pe_count(base, 1)
+        pe_count(base + 1, bytes)
+    }
     @inlinable @inline(__always)
     public func prefetch(domain: UInt16) { pe_prefetch_write(domains + Int(domain) &* 8) }
 
@@ -65,6 +94,9 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
     public func value(domain: UInt16, _ counter: DomainCounter) -> UInt64 {
         pe_load64_relaxed(domains + (Int(domain) * 8 + counter.rawValue))
     }
+    public func value(vrf: UInt16, _ counter: VRFCounter) -> UInt64 {
+        pe_load64_relaxed(vrfs + (Int(vrf) * 8 + counter.rawValue))
+    }
 }
 
 /// Owns the counters of all workers.
@@ -75,7 +107,8 @@ public final class Counters {
 
     public init(limits: TableLimits) throws(TableError) {
         let dropWords = (DropReason.count + 7) / 8 * 8
-        let words = 8 + dropWords + limits.ports * 8 + limits.domains * 8
+        let totalWords = TotalCounter.stride
+        let words = totalWords + dropWords + (limits.ports + limits.domains + limits.vrfs) * 8
         let perWorker = (words * 8 + 127) / 128 * 128
         byteCount = perWorker * limits.workers
         guard let memory = pe_pages(byteCount) else { throw .outOfMemory(table: "counters", byteCount: byteCount) }
@@ -83,8 +116,9 @@ public final class Counters {
         workers = (0..<limits.workers).map { index in
             let base = (memory + index * perWorker).assumingMemoryBound(to: UInt64.self)
             return CounterView(
-                totals: base, drops: base + 8, ports: base + 8 + dropWords,
-                domains: base + 8 + dropWords + limits.ports * 8)
+                totals: base, drops: base + totalWords, ports: base + totalWords + dropWords,
+                domains: base + totalWords + dropWords + limits.ports * 8,
+                vrfs: base + totalWords + dropWords + (limits.ports + limits.domains) * 8)
         }
     }
     deinit { pe_pages_free(memory, byteCount) }
@@ -96,6 +130,9 @@ public final class Counters {
     }
     public func total(domain: UInt16, _ counter: DomainCounter) -> UInt64 {
         workers.reduce(0) { $0 &+ $1.value(domain: domain, counter) }
+    }
+    public func total(vrf: UInt16, _ counter: VRFCounter) -> UInt64 {
+        workers.reduce(0) { $0 &+ $1.value(vrf: vrf, counter) }
     }
     public var dropped: UInt64 { DropReason.allCases.reduce(0) { $0 &+ total($1) } }
     /// Whether every packet has ended exactly once. True only while no burst is under way.

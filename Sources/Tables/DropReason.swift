@@ -67,6 +67,52 @@ public enum DropReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     /// No free packet buffer for a copy.
     case noBuffer
 
+    // Routing.
+    /// From an L3VNI, and the inner destination is not the own router MAC (RFC 9135 section 6).
+    case wrongRouterMAC
+    /// On a routed port, and not for its MAC.
+    case otherDestinationMAC
+    /// The IPv4 header of a packet to be routed is broken: version, lengths or checksum.
+    case innerIPv4Header
+    /// The IPv6 header of a packet to be routed is broken: version or length.
+    case innerIPv6Header
+    /// Source or destination may not be routed: loopback, multicast, unspecified, link-local
+    /// (RFC 1812 section 5.3.7, RFC 4291 section 2.5.6).
+    case martianAddress
+    /// Neither IPv4 nor IPv6, and for a gateway or router MAC.
+    case notRoutable
+    /// TTL or hop limit used up.
+    case ttlExpired
+    /// No route in the VRF.
+    case noRoute
+    case blackholeRoute
+    case unreachableRoute
+    case prohibitRoute
+    /// Routes lead from VRF to VRF without end.
+    case routingLoop
+    /// A next-hop group without a usable member, or a hop that is gone.
+    case noNextHop
+    /// The router MAC of the remote VTEP is not known (yet).
+    case noRouterMAC
+    /// The neighbour does not answer, or its packet waited too long.
+    case neighborUnreachable
+    /// Too many packets wait for neighbours.
+    case neighborQueueFull
+    /// Too big for the path, and not to be fragmented.
+    case fragmentationNeeded
+    /// To an address of the gateway, and no service of it.
+    case noGatewayService
+    /// Outer CE mark over an inner packet without ECN support (RFC 6040 section 4.2).
+    case ecnCongestion
+
+    // Neighbours.
+    /// ARP with wrong types, lengths or addresses (RFC 826).
+    case malformedARP
+    /// ND with a wrong hop limit, checksum, length or option (RFC 4861 section 7.1).
+    case malformedND
+    /// A host claims an address of the gateway.
+    case gatewayAddressClaimed
+
     // Leaving.
     /// The outgoing port did not take it: queue full, link down.
     case transmitFailed

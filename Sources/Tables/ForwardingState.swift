@@ -3,7 +3,7 @@
 public import CLinux
 public import Wire
 
-/// One broadcast domain, 48 bytes.
+/// One broadcast domain, one cache line.
 public struct BridgeDomain: BitwiseCopyable, Sendable {
     /// VNI in the upper 24 bits, as the second word of a VXLAN header, host order.
     public var vniWord: UInt32
@@ -14,8 +14,12 @@ public struct BridgeDomain: BitwiseCopyable, Sendable {
     public var gatewayMAC: UInt64
     /// Where BUM goes; nil until there is somebody.
     public var flood: FloodList?
+    /// The IP-VRF that its gateway routes in; 0 for none.
+    public var vrf: UInt16
     /// 0 while the index is free.
     public var isUsed: Bool
+    /// The gateway's addresses; nil without any.
+    public var gateways: GatewayList?
 
     public struct Flags: OptionSet, BitwiseCopyable, Sendable {
         public let rawValue: UInt8
@@ -23,21 +27,27 @@ public struct BridgeDomain: BitwiseCopyable, Sendable {
         @inlinable public static var acceptUnknownVTEP: Flags { Flags(rawValue: 1) }
         @inlinable public static var neighborSuppression: Flags { Flags(rawValue: 2) }
     }
-    public init(vni: VNI, vxlanPort: UInt16, gatewayMAC: MACAddress? = nil, flags: Flags = []) {
+    public init(
+        vni: VNI, vxlanPort: UInt16, gatewayMAC: MACAddress? = nil, flags: Flags = [], vrf: UInt16 = 0
+    ) {
         vniWord = vni.rawValue << 8
         vxlanPortRaw = vxlanPort.bigEndian
         self.gatewayMAC = gatewayMAC?.rawValue ?? 0
         self.flags = flags
+        self.vrf = vrf
         flood = nil
         isUsed = true
+        gateways = nil
     }
     public init() {
         vniWord = 0
         vxlanPortRaw = 0
         gatewayMAC = 0
         flags = []
+        vrf = 0
         flood = nil
         isUsed = false
+        gateways = nil
     }
     public var vni: VNI { VNI(word: vniWord) }
 }
@@ -80,6 +90,8 @@ public enum PortRole: UInt8, BitwiseCopyable, Sendable {
     case unused, underlay, circuits
     /// An exception TAP: the host's side of another port.
     case exception
+    /// In a VRF, without a bridge domain: a host leg.
+    case routed
 }
 
 /// One port as the pipeline sees it.
@@ -96,6 +108,9 @@ public struct PortEntry: BitwiseCopyable, @unchecked Sendable {
     public var vlanCircuits: UnsafePointer<UInt32>?
     /// The port's own MAC; 0 when it has none.
     public var mac: UInt64
+    /// The VRF that a routed port is in; of an underlay port the default VRF where pe-dp routes in
+    /// that too (passthrough); else 0.
+    public var vrf: UInt16 = 0
     @inlinable public static var none: UInt16 { UInt16.max }
     @inlinable public static var noCircuit: UInt32 { UInt32.max }
     public init(role: PortRole = .unused, mtu: UInt16 = 1500, mac: MACAddress = .zero, partner: UInt16 = UInt16.max) {
@@ -170,7 +185,8 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
     public var vteps: BucketView
     /// Tunnel index to the VTEP's IPv6 address (two words as in a packet); zero for IPv4.
     public var vtepAddresses: UnsafePointer<UInt64>
-    /// Which VTEPs belong to which domain: `vtepWords` words of 64 bits per domain.
+    /// Which VTEPs belong to which domain or VRF: `vtepWords` words of 64 bits for each domain, then
+    /// for each VRF.
     public var members: UnsafePointer<UInt64>
     public var vtepWords: Int
     /// Local tunnel endpoints as loaded from a packet; unused lanes are 0.
@@ -181,6 +197,20 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
     /// UDP ports of VXLAN as loaded from a packet; unused lanes are 0.
     public var vxlanPorts: SIMD8<UInt16>
 
+    public var vrfs: UnsafePointer<VRFEntry>
+    /// VRF and host address to ``RouteValue``.
+    public var hosts: HostView
+    /// VRF and prefix to ``RouteValue``.
+    public var prefixes: TrieView
+    /// Bridge domain and address to a hop (``HopView``) with the neighbour's MAC.
+    public var neighbors: HostView
+    public var hops: UnsafePointer<UInt64>
+    /// Slot count in the upper half, first slot in the lower.
+    public var groups: UnsafePointer<UInt64>
+    public var groupSlots: UnsafePointer<UInt32>
+    /// Row of the first VRF in ``members``.
+    public var vrfMemberBase: Int
+
     @inlinable @inline(__always)
     public func adjacency(_ index: UInt32) -> Adjacency { Adjacency(at: adjacencies + Int(index) &<< 7) }
 
@@ -190,6 +220,52 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
         let mask = tunnel.pointee.slotMask
         if mask == 0 { return adjacency(tunnel.pointee.first) }
         return adjacency(slots[Int(tunnel.pointee.first &+ (hash & mask))])
+    }
+
+    @inlinable @inline(__always)
+    public func hop(_ index: UInt32) -> HopView { HopView(at: hops + Int(index) &* HopView.wordCount) }
+
+    /// The hop of a group that a flow takes; ``BucketView/miss`` when it has no member.
+    @inlinable @inline(__always)
+    public func hop(ofGroup index: UInt32, hash: UInt32) -> UInt32 {
+        let group = pe_load64(groups + Int(index))
+        let count = UInt32(truncatingIfNeeded: group &>> 32)
+        if count == 0 { return BucketView.miss }
+        let slot = UInt32(truncatingIfNeeded: group) &+ (hash & (count &- 1))
+        return pe_load32_relaxed(groupSlots + Int(slot))
+    }
+
+    /// The route to a host-order IPv4 address in a VRF, given its host key's bucket.
+    @inlinable @inline(__always)
+    public func route(vrf: UInt16, ipv4 address: UInt32, key: UInt64, in bucket: UnsafeRawPointer) -> RouteValue {
+        let host = hosts.value(ipv4: key, in: bucket)
+        if host != BucketView.miss { return RouteValue(rawValue: host) }
+        return RouteValue(rawValue: prefixes.lookup(vrf: vrf, ipv4: address))
+    }
+    @inlinable @inline(__always)
+    public func route(
+        vrf: UInt16, ipv6 high: UInt64, _ low: UInt64, key: UInt64, in bucket: UnsafeRawPointer
+    ) -> RouteValue {
+        let host = hosts.value(ipv6: key, high, low, in: bucket)
+        if host != BucketView.miss { return RouteValue(rawValue: host) }
+        return RouteValue(rawValue: prefixes.lookup(vrf: vrf, ipv6: high, low))
+    }
+    /// The hop of a neighbour in a bridge domain, ``BucketView/miss`` when it is not known.
+    @inlinable
+    public func neighbor(domain: UInt16, ipv4 address: UInt32) -> UInt32 {
+        let key = HostKey.make(domain, ipv4: address)
+        return neighbors.value(ipv4: key, in: neighbors.table.bucket(of: key))
+    }
+    @inlinable
+    public func neighbor(domain: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
+        let key = HostKey.make(domain, ipv6: high, low)
+        return neighbors.value(ipv6: key, high, low, in: neighbors.table.bucket(of: key))
+    }
+    /// Whether packets from a VTEP are accepted in a VRF.
+    @inlinable @inline(__always)
+    public func isMember(vrf: UInt16, tunnel: UInt32) -> Bool {
+        let word = pe_load64_relaxed(members + ((vrfMemberBase &+ Int(vrf)) &* vtepWords &+ Int(tunnel &>> 6)))
+        return word &>> UInt64(tunnel & 63) & 1 != 0
     }
 
     @inlinable @inline(__always)
@@ -256,6 +332,14 @@ public enum VTEPKey {
 public enum VNITarget {
     @inlinable @inline(__always)
     public static func domain(_ index: UInt16) -> UInt32 { 1 &<< 24 | UInt32(index) }
+    /// An L3VNI.
+    @inlinable @inline(__always)
+    public static func vrf(_ index: UInt16) -> UInt32 { 2 &<< 24 | UInt32(index) }
+    /// The VRF of a VNI word; 0 for anything else.
+    @inlinable @inline(__always)
+    public static func vrf(of word: UInt32) -> UInt16 {
+        word &>> 24 == 2 ? UInt16(truncatingIfNeeded: word) : 0
+    }
     /// The domain of a VNI word; 0, which is no domain, for anything else.
     @inlinable @inline(__always)
     public static func domain(of word: UInt32) -> UInt16 {

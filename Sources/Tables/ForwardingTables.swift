@@ -16,15 +16,22 @@ public final class ForwardingTables {
 
     let fdb: BucketTable
     let vteps: BucketTable
-    private let vnis: UnsafeMutablePointer<UInt32>
-    private let members: UnsafeMutablePointer<UInt64>
+    let hosts: HostTable
+    let neighborTable: HostTable
+    let prefixes: PrefixTrie
+    let hops: HopTable
+    public let neighborRings: NeighborRings
+    let vnis: UnsafeMutablePointer<UInt32>
+    let members: UnsafeMutablePointer<UInt64>
     private let vtepAddresses: UnsafeMutablePointer<UInt64>
-    private let vtepWords: Int
+    let vtepWords: Int
 
     var domains: [BridgeDomain]
     var circuits: [Circuit]
     var ports: [PortEntry]
     var tunnels: [TunnelRecord]
+    var vrfs: [VRFEntry]
+    var freeVRFs: IndexPool
     private var freeDomains: IndexPool
     private var freeCircuits: IndexPool
     private var freeTunnels: IndexPool
@@ -33,15 +40,15 @@ public final class ForwardingTables {
     public var outerHeader = OuterHeaderOptions() { didSet { dirty.formUnion([.tunnels]) } }
 
     var dirty: Dirty = [.all]
-    private var hasDeletions = false
+    var hasDeletions = false
     private var root: UnsafeMutablePointer<ForwardingState>
 
     /// What ``publish()`` has to make anew.
     struct Dirty: OptionSet {
         let rawValue: Int
         static let domains = Dirty(rawValue: 1), circuits = Dirty(rawValue: 2), ports = Dirty(rawValue: 4)
-        static let tunnels = Dirty(rawValue: 8), endpoints = Dirty(rawValue: 16)
-        static let all = Dirty(rawValue: 31)
+        static let tunnels = Dirty(rawValue: 8), endpoints = Dirty(rawValue: 16), vrfs = Dirty(rawValue: 32)
+        static let all = Dirty(rawValue: 63)
     }
 
     /// A tunnel as the writer keeps it.
@@ -57,6 +64,11 @@ public final class ForwardingTables {
         self.limits = limits
         fdb = try BucketTable(name: "fdb (limits.macs)", capacity: limits.macs)
         vteps = try BucketTable(name: "vteps (limits.vteps)", capacity: limits.vteps)
+        hosts = try HostTable(name: "host routes (limits.routes)", capacity: limits.routes)
+        neighborTable = try HostTable(name: "neighbors (limits.neighbors)", capacity: limits.neighbors)
+        prefixes = try PrefixTrie(vrfs: limits.vrfs, capacity: limits.routes)
+        hops = try HopTable(limits: limits)
+        neighborRings = try NeighborRings(workers: limits.workers)
         counters = try Counters(limits: limits)
         learning = try LearnRings(limits: limits, slotCount: fdb.slotCount)
         vtepWords = limits.vteps / 64
@@ -65,7 +77,8 @@ public final class ForwardingTables {
             return memory
         }
         vnis = try pages("VNI map", 4 << 24).assumingMemoryBound(to: UInt32.self)
-        members = try pages("VTEP membership", limits.domains * vtepWords * 8).assumingMemoryBound(to: UInt64.self)
+        members = try pages("VTEP membership", (limits.domains + limits.vrfs) * vtepWords * 8)
+            .assumingMemoryBound(to: UInt64.self)
         vtepAddresses = try pages("VTEP addresses", limits.vteps * 16).assumingMemoryBound(to: UInt64.self)
         // Blocks have their full capacity from the start: an index that a worker reads from a table
         // that changes in place is inside every block, also one published before the index was used.
@@ -73,6 +86,8 @@ public final class ForwardingTables {
         circuits = [Circuit](repeating: Circuit(), count: limits.circuits)
         ports = []
         tunnels = [TunnelRecord](repeating: TunnelRecord(), count: limits.vteps)
+        vrfs = [VRFEntry](repeating: VRFEntry(), count: limits.vrfs)
+        freeVRFs = IndexPool(name: "IP-VRFs (limits.vrfs)", first: 1, limit: limits.vrfs)
         freeDomains = IndexPool(name: "bridge domains (limits.l2vnis)", first: 1, limit: limits.domains)
         freeCircuits = IndexPool(name: "circuits (limits.circuits)", first: 0, limit: limits.circuits)
         freeTunnels = IndexPool(name: "vteps (limits.vteps)", first: 0, limit: limits.vteps)
@@ -84,7 +99,10 @@ public final class ForwardingTables {
             slots: UnsafePointer(Self.block([UInt32(0)])), adjacencies: Self.rawBlock(128), vteps: vteps.view,
             vtepAddresses: UnsafePointer(vtepAddresses), members: UnsafePointer(members), vtepWords: vtepWords,
             localIPv4: SIMD4(repeating: 0), localIPv6: UnsafePointer(Self.block([UInt64(0)])), localIPv6Count: 0,
-            vxlanPorts: SIMD8(repeating: 0)))
+            vxlanPorts: SIMD8(repeating: 0), vrfs: UnsafePointer(Self.block(vrfs)), hosts: hosts.view,
+            prefixes: prefixes.view, neighbors: neighborTable.view, hops: UnsafePointer(hops.words),
+            groups: UnsafePointer(hops.groups), groupSlots: UnsafePointer(hops.slots),
+            vrfMemberBase: limits.domains))
         publication = Publication(UnsafeRawPointer(root), readerCount: limits.workers)
     }
 
@@ -92,6 +110,7 @@ public final class ForwardingTables {
         // Workers have ended; nobody reads any more.
         var blocks = retiredFloods
         blocks += domains.compactMap { $0.flood.map { UnsafeRawPointer($0.words) } }
+        blocks += domains.compactMap { $0.gateways.map { UnsafeRawPointer($0.words) } }
         for port in 0..<Int(root.pointee.portCount) {
             if let table = root.pointee.ports[port].vlanCircuits { blocks.append(UnsafeRawPointer(table)) }
         }
@@ -99,11 +118,12 @@ public final class ForwardingTables {
             UnsafeRawPointer(root.pointee.domains), UnsafeRawPointer(root.pointee.circuits),
             UnsafeRawPointer(root.pointee.ports), UnsafeRawPointer(root.pointee.tunnels),
             UnsafeRawPointer(root.pointee.slots), UnsafeRawPointer(root.pointee.localIPv6),
-            UnsafeRawPointer(root.pointee.adjacencies), UnsafeRawPointer(root),
+            UnsafeRawPointer(root.pointee.adjacencies), UnsafeRawPointer(root.pointee.vrfs),
+            UnsafeRawPointer(root),
         ]
         for block in blocks { UnsafeMutableRawPointer(mutating: block).deallocate() }
         pe_pages_free(vnis, 4 << 24)
-        pe_pages_free(members, limits.domains * vtepWords * 8)
+        pe_pages_free(members, (limits.domains + limits.vrfs) * vtepWords * 8)
         pe_pages_free(vtepAddresses, limits.vteps * 16)
     }
 
@@ -169,13 +189,14 @@ public final class ForwardingTables {
         let index = try freeDomains.take()
         domains[index] = domain
         domains[index].flood = nil
+        domains[index].gateways = nil
         counters.clear(domain: UInt16(index))
         dirty.formUnion([.domains])
         pendingVNIs.append((domain.vni, VNITarget.domain(UInt16(index))))
         return UInt16(index)
     }
     /// VNIs that start to lead somewhere when the records they lead to are published.
-    private var pendingVNIs: [(VNI, UInt32)] = []
+    var pendingVNIs: [(VNI, UInt32)] = []
 
     /// Changes a domain's record, not its VNI and not its flood list.
     public func updateDomain(_ index: UInt16, _ body: (inout BridgeDomain) -> Void) {
@@ -183,6 +204,7 @@ public final class ForwardingTables {
         var changed = domains[Int(index)]
         body(&changed)
         changed.flood = domains[Int(index)].flood
+        changed.gateways = domains[Int(index)].gateways
         changed.vniWord = domains[Int(index)].vniWord
         changed.isUsed = true
         domains[Int(index)] = changed
@@ -196,6 +218,7 @@ public final class ForwardingTables {
         if target.pointee == VNITarget.domain(index) { pe_store32(target, 0) }
         pendingVNIs.removeAll { $0.1 == VNITarget.domain(index) }
         retireFlood(domains[Int(index)].flood)
+        retireGateways(domains[Int(index)].gateways)
         domains[Int(index)] = BridgeDomain()
         for word in 0..<vtepWords { pe_store64(members + (Int(index) * vtepWords + word), 0) }
         freeDomains.release(Int(index), epoch: publication.epoch)
@@ -221,6 +244,18 @@ public final class ForwardingTables {
     private var retiredFloods: [UnsafeRawPointer] = []
     private func retireFlood(_ flood: FloodList?) {
         if let flood { retiredFloods.append(UnsafeRawPointer(flood.words)) }
+    }
+
+    /// Sets the addresses of a domain's gateway; replaces the list as a whole.
+    public func setGateways(domain index: UInt16, _ addresses: [IPPrefix]) {
+        guard Int(index) < domains.count, domains[Int(index)].isUsed else { return }
+        retireGateways(domains[Int(index)].gateways)
+        domains[Int(index)].gateways = addresses.isEmpty
+            ? nil : GatewayList(words: UnsafePointer(Self.block(GatewayList.words(addresses))))
+        dirty.formUnion([.domains])
+    }
+    private func retireGateways(_ list: GatewayList?) {
+        if let list { retiredFloods.append(UnsafeRawPointer(list.words)) }
     }
 
     // MARK: Tunnels
@@ -291,7 +326,10 @@ public final class ForwardingTables {
     /// Whether packets from a VTEP are accepted in a domain.
     public func setMember(domain: UInt16, tunnel: UInt32, _ isMember: Bool) {
         guard Int(domain) < limits.domains, Int(tunnel) < limits.vteps else { return }
-        let word = members + (Int(domain) * vtepWords + Int(tunnel >> 6))
+        setMember(row: Int(domain), tunnel: tunnel, isMember)
+    }
+    func setMember(row: Int, tunnel: UInt32, _ isMember: Bool) {
+        let word = members + (row * vtepWords + Int(tunnel >> 6))
         let bit = UInt64(1) << UInt64(tunnel & 63)
         pe_store64(word, isMember ? word.pointee | bit : word.pointee & ~bit)
     }
@@ -364,6 +402,7 @@ public final class ForwardingTables {
         freeDomains.reclaim(through: passed)
         freeCircuits.reclaim(through: passed)
         freeTunnels.reclaim(through: passed)
+        collectRoutes(through: passed)
     }
 
     private func publishRoot() {
@@ -379,6 +418,10 @@ public final class ForwardingTables {
             next.circuits = UnsafePointer(Self.block(circuits))
         }
         if dirty.contains(.ports) { old += replacePorts(&next) }
+        if dirty.contains(.vrfs) {
+            old.append(UnsafeRawPointer(next.vrfs))
+            next.vrfs = UnsafePointer(Self.block(vrfs))
+        }
         if dirty.contains(.endpoints) { old += replaceEndpoints(&next) }
         if dirty.contains(.tunnels) { old += replaceTunnels(&next) }
         dirty = []

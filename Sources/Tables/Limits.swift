@@ -20,10 +20,17 @@ public struct TableLimits: Hashable, Sendable {
     public var paths: Int
     /// Workers.
     public var workers: Int
+    /// IP-VRFs. Index 0 is never used.
+    public var vrfs: Int
+    /// Host routes (/32, /128) of all VRFs, and as many shorter prefixes.
+    public var routes: Int
+    /// IP neighbours of all domains and routed ports.
+    public var neighbors: Int
 
     public init(
         macs: Int = 262_144, domains: Int = 4097, vteps: Int = 1024, circuits: Int = 16_384, ports: Int = 2048,
-        floodTargets: Int = 512, paths: Int = 64, workers: Int = 1
+        floodTargets: Int = 512, paths: Int = 64, workers: Int = 1, vrfs: Int = 1025, routes: Int = 1_048_576,
+        neighbors: Int = 131_072
     ) {
         self.macs = max(16, macs)
         self.domains = min(max(2, domains), Self.maximumDomains)
@@ -33,6 +40,9 @@ public struct TableLimits: Hashable, Sendable {
         self.floodTargets = max(1, floodTargets)
         self.paths = max(1, paths)
         self.workers = min(max(1, workers), Self.maximumWorkers)
+        self.vrfs = min(max(2, vrfs), Self.maximumVRFs)
+        self.routes = min(max(16, routes), Self.maximumRoutes)
+        self.neighbors = min(max(16, neighbors), Self.maximumRoutes)
     }
 
     /// A domain index is the upper 16 bits of a FDB key; the last one is kept for tombstones.
@@ -40,6 +50,20 @@ public struct TableLimits: Hashable, Sendable {
     public static let maximumVTEPs = 65_536
     public static let maximumCircuits = 1 << 24
     public static let maximumPorts = 65_535
+    /// A VRF index is the upper 16 bits of a host-route key; the last one is kept for tombstones.
+    public static let maximumVRFs = 65_535
+    /// A route's value has 28 bits for an index.
+    public static let maximumRoutes = 1 << 27
+    /// Next hops into the fabric: one for each (L3VNI, VTEP) in use.
+    public static let overlayHops = 65_536
+    /// Groups of next hops in use at a time.
+    public static let groups = 65_536
+    /// Slots of all groups: 4 MiB; a group has the next power of two times ``slotsPerPath``.
+    public static let groupSlots = 1 << 20
+    /// Events of one worker that may wait for the control plane, and requests to a worker.
+    public static let neighborRing = 4096
+    /// VRFs that one packet may be looked up in (route leaking): beyond, it is a loop.
+    public static let routeDepth = 4
     public static let maximumWorkers = 64
     /// Packets handled between two quiescent points (measured best: bench, 16 to 256).
     public static let burst = 32
@@ -56,6 +80,11 @@ public struct TableLimits: Hashable, Sendable {
     public static let outerHeaderByteCount = 70
     /// Ethernet header with two VLAN tags: what a frame may have beyond its port's MTU.
     public static let linkHeaderByteCount = 22
+}
+
+extension TableLimits {
+    /// Next hops: neighbours and those into the fabric.
+    public var hops: Int { neighbors + Self.overlayHops }
 }
 
 /// Why a table refused an entry.

@@ -33,6 +33,10 @@ public enum FlowHash {
     @inlinable @inline(__always)
     public static func pathSelector(_ hash: UInt32) -> UInt32 { hash &>> 14 }
 
+    /// The part that selects among members of a next-hop group, whatever the underlay path shows of it.
+    @inlinable @inline(__always)
+    public static func groupSelector(_ hash: UInt32) -> UInt32 { (hash &* 0x9E37_79B1) &>> 12 }
+
     @inlinable @inline(__always)
     static func mix(_ seed: UInt32, _ first: UInt64, _ second: UInt64) -> UInt32 {
         pe_crc32c(pe_crc32c(seed, first), second)

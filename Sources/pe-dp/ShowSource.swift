@@ -64,6 +64,7 @@ struct ShowSource {
         case .underlay: "underlay"
         case .circuits: "circuit"
         case .exception: "exception"
+        case .routed: "routed"
         case .unused, nil: "unused"
         }
     }
