@@ -30,7 +30,7 @@ def converge(lab, c):
     for number, (pe, other) in enumerate(((pe1, pe2), (pe2, pe1)), 2):
         def flooded(pe=pe, other=other):
             def agree():
-                return all(pe.flood(vni) == {other.vtep} for vni in (110, 120))
+                return all(pe.flood(vni) == pe.vteps(vni) == {other.vtep} for vni in (110, 120))
             note = ""
             try:
                 wait(f"{pe.name} floods both VNIs to {other.vtep}", agree, 12, 0.1)
@@ -42,7 +42,8 @@ def converge(lab, c):
                     pe.frr.vty("clear bgp * soft in")
                 wait(f"{pe.name} floods both VNIs to {other.vtep}", agree, 15, 0.1)
             return f"{pe.kind}: {other.vtep}{note}"
-        c.attempt(f"{number}. {pe.name}'s flood lists hold exactly {other.name}", flooded)
+        c.attempt(f"{number}. {pe.name}'s flood lists hold exactly {other.name}, which it can reach",
+                  flooded)
 
 
 def zebra_knows(frr, vtep):

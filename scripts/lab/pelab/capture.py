@@ -1,4 +1,5 @@
 """Captures: tcpdump writes them, tshark decodes them, a few lines count their records."""
+import contextlib
 import json
 import os
 import signal
@@ -6,7 +7,7 @@ import struct
 import subprocess
 import time
 
-from .shell import Disturbed, LabError, run, wait
+from .shell import Disturbed, LabError, Timeout, run, wait
 
 
 class Capture:
@@ -35,7 +36,9 @@ class Capture:
     def stop(self):
         """Ends the capture once the kernel's buffer is written out; the number of packets."""
         if self._process.poll() is None:
-            time.sleep(0.1)   # the last frames are still being written
+            # The last frames may still be on their way to the file.
+            with contextlib.suppress(Timeout):
+                wait(f"tcpdump on {self.device} to be idle", self._drained, 10, 0)
             self._process.send_signal(signal.SIGINT)
             try:
                 self._process.wait(5)
@@ -44,11 +47,24 @@ class Capture:
                 self._process.wait()
         with open(self._log) as log:
             text = log.read()
-        if "packets dropped by kernel" in text:
-            dropped = int(text.split(" packets dropped by kernel")[0].split()[-1])
-            if dropped:
-                raise Disturbed(f"tcpdump on {self.device} lost {dropped} packets")
+        dropped = _said(text, "packets dropped by kernel")
+        if dropped:
+            raise Disturbed(f"tcpdump on {self.device} lost {dropped} packets")
+        taken = _said(text, "packets captured")
+        matched = _said(text, "packets received by filter")
+        if taken < matched:
+            raise Disturbed(f"tcpdump on {self.device} ended with {matched - taken} packets unread")
         return count(self.path)
+
+    def _drained(self):
+        """Whether tcpdump sleeps and its file does not grow: what was sent before is written."""
+        def state():
+            with open(f"/proc/{self._process.pid}/stat") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            return fields[0], fields[11], fields[12], os.path.getsize(self.path)
+        before = state()
+        time.sleep(0.1)
+        return before[0] == "S" and before == state()
 
     def __enter__(self):
         return self
@@ -57,6 +73,11 @@ class Capture:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def _said(text, what):
+    """The number that stands before some words in tcpdump's last lines; 0 without them."""
+    return int(text.split(" " + what)[0].split()[-1]) if " " + what in text else 0
 
 
 def frames(path):

@@ -50,7 +50,7 @@ def converged(lab, timeout=30):
             node.wait_established(timeout)
     for pe, other in ((pe1, pe2), (pe2, pe1)):
         wait(f"{pe.name} floods to {other.name}", lambda: all(
-            pe.flood(vni) == {other.vtep} for vni in (110, 120)), timeout, 0.1)
+            pe.flood(vni) == pe.vteps(vni) == {other.vtep} for vni in (110, 120)), timeout, 0.1)
     return f"{time.monotonic() - began:.1f} s"
 
 

@@ -53,6 +53,9 @@ class PE:
     def hosts(self, vni=None):
         return self.lab.hosts_of(vni, self.name)
 
+    def vnis(self):
+        return self.lab.vnis_of(self.name)
+
     # FRR
 
     def make_frr(self, fpm):
@@ -79,10 +82,6 @@ class PE:
         self.stop_frr()
         self.stop_dataplane()
 
-    def learned_macs(self, vni):
-        """MAC texts that the data plane forwards for this VNI."""
-        return set(self.fdb(vni))
-
 
 class KernelPE(PE):
     """FRR and the kernel's own bridge and VXLAN device."""
@@ -98,9 +97,8 @@ class KernelPE(PE):
             self.control.run(["ethtool", "-K", "up0", "tx", "off"])
         if self.lab.family == 6:
             self.control.ip(f"-6 route add default via {self.spine_ip}")
-        from .topology import VNIS
-        for vni, port in VNIS.items():
-            self._make_vni(vni, port)
+        for vni in self.vnis():
+            self._make_vni(vni, self.lab.vnis[vni])
         for host in self.hosts():
             self.circuit_rebuilt(host)
         if self.lab.family == 6:
@@ -127,7 +125,7 @@ class KernelPE(PE):
     def _static_rows(self):
         """The forwarding state that EVPN would bring: flood rows and the other side's MACs."""
         other = self.lab.other(self)
-        for vni in (110, 120):
+        for vni in self.vnis():
             self.control.bridge(f"fdb append {ZERO} dev vx{vni} dst {other.vtep} self permanent")
             for host in other.hosts(vni):
                 self.control.bridge(f"fdb add {host.mac} dev vx{vni} dst {other.vtep} self static")
@@ -140,7 +138,7 @@ class KernelPE(PE):
         self.control.ip(f"link set {host.circuit} master br{host.vni}")
 
     def stop_dataplane(self, _signal=signal.SIGTERM):
-        for vni in (110, 120):
+        for vni in self.vnis():
             self.control.ip(f"link del vx{vni}", check=False)
             self.control.ip(f"link del br{vni}", check=False)
         self.control.ip("addr flush dev up0", check=False)
@@ -190,6 +188,6 @@ class KernelPE(PE):
     def diagnostics(self):
         lines = []
         with contextlib.suppress(LabError):
-            for vni in (110, 120):
+            for vni in self.vnis():
                 lines += self.control.bridge(f"fdb show br br{vni}", check=False).splitlines()
         return lines

@@ -37,7 +37,6 @@ class PeDP(PE):
     # Configuration
 
     def configuration(self):
-        from .topology import VNIS
         # The lab's machine may have two CPUs only: the second daemon shares its worker's.
         lines = ["dataplane:",
                  "  lcores: {main: 0, workers: [1]}",
@@ -53,7 +52,7 @@ class PeDP(PE):
         lines += ["underlays:",
                   f"  - {{interfaces: [up0], tunnelEndpoint: {{addresses: [\"{self.vtep}\"]}}}}",
                   "l2vnis:"]
-        for vni, port in VNIS.items():
+        for vni, port in self.lab.vnis.items():
             circuits = ", ".join(
                 f"{{port: {self.port_name(h)}" + (f", vlan: {h.vlan}" if h.vlan else "") + "}"
                 for h in self.hosts(vni))

@@ -34,6 +34,11 @@ class Host:
     namespace: Namespace | None = None
 
     @property
+    def pes(self):
+        """The PEs that have a circuit for it."""
+        return (self.pe,)
+
+    @property
     def mac(self):
         return f"02:00:00:00:{self.pe[2:]:0>2}:{self.index:02x}"
 
@@ -60,6 +65,10 @@ def all_hosts():
 class Lab:
     """A running topology. kinds: {"pe1": "pe-dp"|"kernel", "pe2": ...}; family: 4 or 6."""
 
+    vnis = VNIS             # UDP port of every L2VNI
+    underlay_mtu = 1600
+    make_hosts = staticmethod(all_hosts)
+
     def __init__(self, name, kinds, make_pe, family=4, split_namespaces=False):
         self.name = name
         self.family = family
@@ -71,7 +80,7 @@ class Lab:
         with open(f"{self.directory}/owner", "w") as file:
             file.write(f"{os.getpid()} {self.prefix}\n")
         self.namespaces = {}
-        self.hosts = {host.name: host for host in all_hosts()}
+        self.hosts = {host.name: host for host in self.make_hosts()}
         self.rr = None
         self.pes = {}
         self._make_pe = make_pe
@@ -92,11 +101,10 @@ class Lab:
         run(["mount", "-t", "bpf", "bpf", self.bpffs])
         spine = self.namespace("rr")
         spine.sysctl(**{"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1})
-        for name in ("pe1", "pe2"):
-            pe = self._make_pe(self, name, self.kinds[name])
+        for name, kind in self.kinds.items():
+            pe = self._make_pe(self, name, kind)
             self.pes[name] = pe
-            number = pe.number
-            veth(spine, name, pe.ports, pe.underlay_device, mtu=1600,
+            veth(spine, name, pe.ports, pe.underlay_device, mtu=self.underlay_mtu,
                  left_mac=pe.spine_mac, right_mac=pe.underlay_mac)
             if self.family == 4:
                 spine.ip(f"addr add {pe.spine_ip}/31 dev {name}")
@@ -107,7 +115,6 @@ class Lab:
                 pe.control.ip(f"addr add {pe.vtep}/32 dev lo")
             else:
                 pe.control.ip(f"addr add {pe.vtep}/128 dev lo")
-            assert number
         for host in self.hosts.values():
             self._build_host(host)
         if self.family == 4:
@@ -138,7 +145,11 @@ class Lab:
 
     def hosts_of(self, vni=None, pe=None):
         return [h for h in self.hosts.values()
-                if (vni is None or h.vni == vni) and (pe is None or h.pe == pe)]
+                if (vni is None or h.vni == vni) and (pe is None or pe in h.pes)]
+
+    def vnis_of(self, _pe):
+        """The L2VNIs that a PE has."""
+        return list(self.vnis)
 
     def other(self, pe):
         return self.pes["pe2" if pe.name == "pe1" else "pe1"]
