@@ -61,6 +61,8 @@ public struct Configuration: Hashable, Sendable {
         public var adminSocketMode: UInt32 = 0o600
         /// Seconds after which a silent local MAC is removed; 0 keeps it.
         public var macAgeingSeconds: Int = 300
+        /// Seconds after which a silent local neighbour's binding is removed; it is probed before.
+        public var neighborTimeoutSeconds: Int = 240
         /// This node's index in `tunnelEndpoint.cidrs`, as OpenPERouter's node label gives it.
         public var nodeIndex: Int?
         public init() {}
@@ -94,6 +96,9 @@ public struct Configuration: Hashable, Sendable {
         /// The port's own Ethernet address; nil takes the device's.
         public var mac: MACAddress?
         public var exception: Exception?
+        /// The VRF that a routed port (host leg) belongs to; nil for an underlay port or one with
+        /// circuits.
+        public var vrf: String?
         public var location = SourceLocation()
         public init(name: String, driver: Driver, device: String) {
             self.name = name
@@ -110,11 +115,21 @@ public struct Configuration: Hashable, Sendable {
         public var addresses: [IPPrefix] = []
         public init() {}
     }
+    /// How a field of the outer header gets its value.
+    public enum OuterField: Hashable, Sendable {
+        /// From the inner header.
+        case copy
+        case fixed(UInt8)
+    }
     public struct Underlay: Hashable, Sendable {
         public var interfaces: [String] = []
         public var tunnelEndpoints: [IPAddress] = []
         /// Send a zero UDP checksum over IPv6 (RFC 6935); receivers must accept it.
         public var udp6ZeroChecksumTx = false
+        /// The outer header's DSCP, 0 to 63; ECN follows RFC 6040 always.
+        public var dscp = OuterField.fixed(0)
+        /// The outer header's TTL or hop limit, 1 to 255.
+        public var ttl = OuterField.fixed(64)
         public var location = SourceLocation()
         public init() {}
     }
@@ -204,21 +219,39 @@ public struct Configuration: Hashable, Sendable {
                 self.mac = mac
             }
         }
-        public struct OverlayNextHop: Hashable, Sendable {
-            public var vtep: IPAddress
-            public var routerMAC: MACAddress?
-            public init(vtep: IPAddress, routerMAC: MACAddress?) {
-                self.vtep = vtep
-                self.routerMAC = routerMAC
+        /// One way out of a VRF.
+        public struct NextHop: Hashable, Sendable {
+            public enum Target: Hashable, Sendable {
+                /// Through the VRF's L3VNI; without a router MAC the route waits for one.
+                case vtep(IPAddress, routerMAC: MACAddress?)
+                /// A neighbour behind a routed port of the VRF.
+                case port(String, address: IPAddress)
+                /// A host in a connected subnet of the VRF.
+                case host(IPAddress)
+                /// Looked up again in another VRF.
+                case vrf(String)
+            }
+            public var target: Target
+            /// Its share among the route's next hops, 1 to 256.
+            public var weight: Int
+            public init(_ target: Target, weight: Int = 1) {
+                self.target = target
+                self.weight = weight
             }
         }
         public struct Route: Hashable, Sendable {
+            public enum Kind: String, Hashable, Sendable, CaseIterable {
+                case unicast, blackhole, unreachable, prohibit
+            }
             public var vrf: String
             public var prefix: IPPrefix
-            public var nextHops: [OverlayNextHop]
-            public init(vrf: String, prefix: IPPrefix, nextHops: [OverlayNextHop]) {
+            public var kind: Kind
+            /// Empty for every kind but unicast.
+            public var nextHops: [NextHop]
+            public init(vrf: String, prefix: IPPrefix, kind: Kind = .unicast, nextHops: [NextHop] = []) {
                 self.vrf = vrf
                 self.prefix = prefix
+                self.kind = kind
                 self.nextHops = nextHops
             }
         }

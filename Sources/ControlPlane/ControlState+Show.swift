@@ -115,7 +115,9 @@ extension ControlState {
             guard let vni = configuration.l3vnis.first(where: { $0.vrf == route.vrf })?.vni else {
                 continue
             }
-            for hop in route.nextHops { use[hop.vtep.normalized, default: []].insert(vni.rawValue) }
+            for case .vtep(let vtep, _) in route.nextHops.map(\.target) {
+                use[vtep.normalized, default: []].insert(vni.rawValue)
+            }
         }
         return use
     }

@@ -30,16 +30,8 @@ extension ControlState {
                     table: table(ofVRF: route.vrf),
                     prefix: route.prefix.network.description,
                     protocol: "static",
-                    kind: "unicast",
-                    nextHops: route.nextHops.map { hop in
-                        let vtep = hop.vtep.normalized
-                        let mac = hop.routerMAC ?? vni.flatMap { routerMACs.mac($0, vtep)?.mac }
-                        return RouteRow.NextHop(
-                            vtep: vtep.description,
-                            vni: vni?.rawValue,
-                            routerMAC: mac?.description
-                        )
-                    }
+                    kind: route.kind.rawValue,
+                    nextHops: route.nextHops.map { fixedNextHop($0, vni: vni) }
                 )
             )
         }
@@ -91,6 +83,27 @@ extension ControlState {
         }
         return rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) }
     }
+    private func fixedNextHop(
+        _ hop: Configuration.Static.NextHop,
+        vni: VNI?
+    ) -> RouteRow.NextHop {
+        var row = RouteRow.NextHop(weight: hop.weight)
+        switch hop.target {
+        case .vtep(let address, let routerMAC):
+            let vtep = address.normalized
+            row.vtep = vtep.description
+            row.vni = vni?.rawValue
+            row.routerMAC =
+                (routerMAC ?? vni.flatMap { routerMACs.mac($0, vtep)?.mac })?.description
+        case .port(let port, let address):
+            row.gateway = address.description
+            row.interface = port
+        case .host(let address): row.gateway = address.description
+        case .vrf(let name): row.vrf = name
+        }
+        return row
+    }
+
     private func nextHopRow(
         _ id: UInt32,
         _ entry: NextHopTable.Entry,

@@ -7,7 +7,9 @@ public import Wire
 ///
 /// A port's index is its place in `ports`; the exception TAP of port *i* is port
 /// `portCount + i`, whether or not it exists. A bridge domain's index is its place in `l2vnis`
-/// plus one (index 0 is never used); circuits are counted through all of `l2vnis` from 0. The
+/// plus one (index 0 is never used); circuits are counted through all of `l2vnis` from 0. A VRF's
+/// index is its place among the distinct VRF names plus one: first those of `l3vnis` in order, then
+/// those that only routed ports name; 0 stands for no VRF. The
 /// tables hand out indexes in the same order, which ``TableCompiler`` checks when it starts.
 public struct PortNumbering: Hashable, Sendable {
     /// One attachment circuit of the configuration.
@@ -25,6 +27,13 @@ public struct PortNumbering: Hashable, Sendable {
     public let hasException: [Bool]
     /// Whether a port is an underlay port.
     public let isUnderlay: [Bool]
+    /// Whether a port is a routed port (host leg) of a VRF.
+    public let isRouted: [Bool]
+    /// The VRFs by index; index 0 is VRF 1.
+    public let vrfNames: [String]
+    private let vrfs: [String: UInt16]
+    private let vrfOfPort: [UInt16]
+    private let vrfOfDomain: [UInt16]
     private let circuitsOfDomain: [[UInt32]]
     private let ports: [String: UInt16]
     private let domains: [VNI: UInt16]
@@ -37,7 +46,17 @@ public struct PortNumbering: Hashable, Sendable {
         )
         let underlays = Set(configuration.underlays.flatMap(\.interfaces))
         isUnderlay = names.map { underlays.contains($0) }
-        hasException = configuration.ports.map { $0.exception != nil }
+        // The routing protocols of a routed port run behind its exception TAP.
+        hasException = configuration.ports.map { $0.exception != nil || $0.vrf != nil }
+        isRouted = configuration.ports.map { $0.vrf != nil }
+        vrfNames = Self.vrfNames(configuration)
+        let vrfs = Dictionary(
+            vrfNames.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0 + 1)) },
+            uniquingKeysWith: { a, _ in a }
+        )
+        vrfOfPort = configuration.ports.map { $0.vrf.flatMap { vrfs[$0] } ?? 0 }
+        vrfOfDomain = configuration.l2vnis.map { $0.vrf.flatMap { vrfs[$0] } ?? 0 }
+        self.vrfs = vrfs
         domainVNIs = configuration.l2vnis.map(\.vni)
         domains = Dictionary(
             domainVNIs.enumerated().map { ($1, UInt16(truncatingIfNeeded: $0 + 1)) },
@@ -81,6 +100,25 @@ public struct PortNumbering: Hashable, Sendable {
         if Int(index) < names.count { return names[Int(index)] }
         if let port = port(ofException: index) { return names[Int(port)] + ".host" }
         return "port\(index)"
+    }
+    /// The distinct VRF names of a configuration in the order of their indexes.
+    public static func vrfNames(_ configuration: Configuration) -> [String] {
+        var seen: Set<String> = []
+        let names = configuration.l3vnis.map(\.vrf) + configuration.ports.compactMap(\.vrf)
+        return names.filter { seen.insert($0).inserted }
+    }
+    public func vrf(named name: String) -> UInt16? { vrfs[name] }
+    /// The name of a VRF; nil for 0 and what is not configured.
+    public func name(ofVRF vrf: UInt16) -> String? {
+        vrf > 0 && Int(vrf) <= vrfNames.count ? vrfNames[Int(vrf) - 1] : nil
+    }
+    /// The VRF that a domain's gateway routes in; 0 for pure L2.
+    public func vrf(ofDomain domain: UInt16) -> UInt16 {
+        domain > 0 && Int(domain) <= vrfOfDomain.count ? vrfOfDomain[Int(domain) - 1] : 0
+    }
+    /// The VRF of a routed port; 0 for every other port.
+    public func vrf(ofPort port: UInt16) -> UInt16 {
+        Int(port) < vrfOfPort.count ? vrfOfPort[Int(port)] : 0
     }
     public func domain(of vni: VNI) -> UInt16? { domains[vni] }
     public func vni(ofDomain domain: UInt16) -> VNI? {
@@ -132,5 +170,29 @@ extension Configuration.L2VNI {
     /// The gateway's MAC; nil for a domain without a gateway.
     public var effectiveGatewayMAC: MACAddress? {
         gatewayMAC ?? (gatewayIPs.isEmpty ? nil : defaultGatewayMAC)
+    }
+}
+
+extension Configuration {
+    /// The VRF that is the kernel's main table, where underlay and overlay share one.
+    public static let defaultVRF = "default"
+
+    /// This node's tunnel endpoint of a family; of the other one when there is no such.
+    public func tunnelEndpoint(isIPv6: Bool) -> IPAddress? {
+        let endpoints = underlays.flatMap(\.tunnelEndpoints)
+        return endpoints.first { $0.isV4 != isIPv6 } ?? endpoints.first
+    }
+
+    /// This node's router MAC in an L3VNI: as configured, else locally administered and the same
+    /// after every start, from the tunnel endpoint and the VNI (FNV-1a, 64 bit).
+    public func routerMAC(of l3vni: L3VNI) -> MACAddress {
+        if let mac = l3vni.routerMAC { return mac }
+        let endpoint = tunnelEndpoint(isIPv6: l3vni.underlayIsIPv6)?.bytes ?? []
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in endpoint + (0..<4).map({ UInt8(truncatingIfNeeded: l3vni.vni.rawValue >> (8 * $0)) }) {
+            hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3
+        }
+        let byte = { UInt8(truncatingIfNeeded: hash >> (8 * $0)) }
+        return MACAddress(0x02, byte(6), byte(5), byte(4), byte(3), byte(2))
     }
 }

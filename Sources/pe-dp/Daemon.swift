@@ -48,14 +48,17 @@ final class Daemon: @unchecked Sendable {
         numbering = PortNumbering(self.configuration)
     }
 
-    /// Every underlay port has an exception TAP as soon as a control plane is to use it.
+    /// Every underlay port has an exception TAP as soon as a control plane is to use it, every routed
+    /// port always.
     static func withExceptions(_ configuration: Configuration) -> Configuration {
-        guard configuration.control.routes != .none else { return configuration }
         var result = configuration
+        let hasControl = configuration.control.routes != .none
         let underlay = Set(configuration.underlays.flatMap(\.interfaces))
-        for index in result.ports.indices
-        where underlay.contains(result.ports[index].name) && result.ports[index].exception == nil {
-            result.ports[index].exception = Configuration.Exception()
+        for index in result.ports.indices where result.ports[index].exception == nil {
+            let port = result.ports[index]
+            if port.vrf != nil || hasControl && underlay.contains(port.name) {
+                result.ports[index].exception = Configuration.Exception()
+            }
         }
         return result
     }

@@ -52,7 +52,7 @@ private func yamlBlocks(_ text: String) -> [String] {
         "l2vnis: [{vni: 1, ports: [{x: 1}]}]",
         "l3vnis: [{x: 1}]", "control: {x: 1}", "control: {fpm: {x: 1}}", "static: {x: 1}",
         "static: {vteps: [{x: 1}]}", "static: {macs: [{x: 1}]}", "static: {neighbors: [{x: 1}]}",
-        "static: {routes: [{x: 1}]}", "static: {underlay: [{x: 1}]}",
+        "static: {routes: [{x: 1}]}", "static: {routes: [{nexthops: [{x: 1}]}]}", "static: {underlay: [{x: 1}]}",
     ]
 
     @Test("every key that the parser knows is in configuration.md", arguments: places)

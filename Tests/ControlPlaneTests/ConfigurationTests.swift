@@ -80,7 +80,7 @@ let contractExample = """
         #expect(state.neighbors == [.init(vni: vni, ip: ip, mac: mac)])
         #expect(
             state.routes.first?.nextHops == [
-                .init(vtep: vtep, routerMAC: MACAddress("02:00:00:00:64:02"))
+                .init(.vtep(vtep, routerMAC: MACAddress("02:00:00:00:64:02")))
             ]
         )
         #expect(

@@ -41,6 +41,13 @@ extension ConfigurationParser {
         result.location = value.location
         if let table = section["table"], vrf == "default", result.table != 254 {
             table.fault("the VRF default is the main table, 254", "remove table")
+        } else if let table = section["table"], vrf != "default",
+            result.table.map({ (253...255).contains($0) }) == true
+        {
+            table.fault(
+                "table \(table.shown) is one of the kernel's own (default, main, local)",
+                "choose another, such as \(1000 &+ vni.rawValue)"
+            )
         } else if let table = section["table"],
             let other = configuration.l3vnis.first(where: { $0.table == result.table })
         {
@@ -76,7 +83,7 @@ extension ConfigurationParser {
         result.vxlanPort = parseVXLANPort(section)
         result.underlayIsIPv6 = parseFamily(section)
         if let domain = section["routingDomain"] { result.vrf = parseRoutingDomain(domain) }
-        result.gatewayIPs = parseGateways(section)
+        result.gatewayIPs = parseGateways(section, vrf: result.vrf)
         result.gatewayMAC = section["gatewayMAC"]?.mac()
         if let value = section["neighborSuppression"]?.boolean() {
             result.neighborSuppression = value
@@ -156,7 +163,7 @@ extension ConfigurationParser {
         return nil
     }
 
-    private func parseGateways(_ section: ConfigurationSection) -> [IPPrefix] {
+    private mutating func parseGateways(_ section: ConfigurationSection, vrf: String?) -> [IPPrefix] {
         var result: [IPPrefix] = []
         for item in section.items("gatewayIPs") {
             guard let prefix = item.interfaceAddress() else { continue }
@@ -175,6 +182,7 @@ extension ConfigurationParser {
                 )
                 continue
             }
+            if let vrf, !claimSubnet(prefix, item, vrf: vrf, owner: section.path) { continue }
             result.append(prefix)
         }
         if let value = section["gatewayIPs"], !result.isEmpty, section["routingDomain"] == nil {
@@ -207,6 +215,13 @@ extension ConfigurationParser {
             port.fault(
                 "port \"\(name)\" belongs to the underlay at \(underlay.text)",
                 "a port is either underlay or circuit"
+            )
+            return nil
+        }
+        if let routed = routedPorts[name] {
+            port.fault(
+                "port \"\(name)\" is routed: it has a VRF at \(routed.text)",
+                "a port is underlay, circuit or routed: remove its vrf, or name another port"
             )
             return nil
         }

@@ -81,6 +81,12 @@ struct ConfigurationParser {
     var portMentions: [String: Mention] = [:]
     var exceptionMentions: [String: Mention] = [:]
     var underlayPorts: [String: Mention] = [:]
+    /// Ports with a VRF.
+    var routedPorts: [String: Mention] = [:]
+    /// The connected subnets of each VRF, and where they are said.
+    var subnets: [String: [(prefix: IPPrefix, owner: String, mention: Mention)]] = [:]
+    /// The VRFs that ports name.
+    var vrfPlaces: [(vrf: String, value: ConfigurationValue)] = []
     var vniMentions: [VNI: Mention] = [:]
     var l2vniMentions: [String: Mention] = [:]
     /// Where in `configuration.l2vnis` a VNI stands.
@@ -105,6 +111,7 @@ struct ConfigurationParser {
         checkUnderlays()
         for item in file.items("l3vnis") { parseL3VNI(item) }
         for item in file.items("l2vnis") { parseL2VNI(item) }
+        checkRoutedPorts()
         parseStatic(file)
         checkLimits(file)
         checkUse()
@@ -113,7 +120,7 @@ struct ConfigurationParser {
     private mutating func parseDataplane(_ file: ConfigurationSection) {
         let keys = [
             "lcores", "memory", "idle", "limits", "eal", "adminSocket", "adminSocketMode",
-            "macAgeingSeconds", "nodeIndex",
+            "macAgeingSeconds", "neighborTimeoutSeconds", "nodeIndex",
         ]
         guard let section = file.section("dataplane", keys) else { return }
         var result = Dataplane()
@@ -148,6 +155,9 @@ struct ConfigurationParser {
         }
         if let seconds = section["macAgeingSeconds"]?.integer(in: 0...1_000_000) {
             result.macAgeingSeconds = seconds
+        }
+        if let seconds = section["neighborTimeoutSeconds"]?.integer(in: 3...1_000_000) {
+            result.neighborTimeoutSeconds = seconds
         }
         result.nodeIndex = section["nodeIndex"]?.integer(in: 0...1_000_000)
         configuration.dataplane = result

@@ -5,7 +5,7 @@ import Wire
 
 extension ConfigurationParser {
     mutating func parsePort(_ value: ConfigurationValue) {
-        let keys = ["name", "driver", "device", "netns", "mtu", "mac", "exception"]
+        let keys = ["name", "driver", "device", "netns", "mtu", "mac", "exception", "vrf"]
         guard let section = value.section(keys) else { return }
         let names = section.required("name", "give every port a name")
         let name = names?.interfaceName()
@@ -40,6 +40,7 @@ extension ConfigurationParser {
         if let mtu = section["mtu"]?.integer(in: Self.mtuRange) { port.mtu = mtu }
         port.mac = section["mac"]?.mac()
         port.exception = parseException(section, portName: name)
+        parseRoutedPort(section, &port)
         checkDevice(of: port, section)
         configuration.ports.append(port)
     }
@@ -134,7 +135,7 @@ extension ConfigurationParser {
     }
 
     mutating func parseUnderlay(_ value: ConfigurationValue) {
-        let keys = ["interfaces", "tunnelEndpoint", "udp6ZeroChecksumTx"]
+        let keys = ["interfaces", "tunnelEndpoint", "udp6ZeroChecksumTx", "dscp", "ttl"]
         // Of OpenPERouter's Underlay, what concerns FRR alone.
         let foreign: Set = [
             "asn", "routerIDCIDR", "neighbors", "gracefulRestart", "isis", "srv6", "routeReflector",
@@ -146,6 +147,8 @@ extension ConfigurationParser {
         if let zero = section["udp6ZeroChecksumTx"]?.boolean() {
             underlay.udp6ZeroChecksumTx = zero
         }
+        if let dscp = section["dscp"]?.outerField(in: 0...63) { underlay.dscp = dscp }
+        if let ttl = section["ttl"]?.outerField(in: 1...255) { underlay.ttl = ttl }
         for item in section.required("interfaces", "list the ports of the underlay")?.list() ?? [] {
             guard let (name, place) = parseInterface(item) else { continue }
             guard portMentions[name] != nil else {
@@ -156,8 +159,16 @@ extension ConfigurationParser {
                 place.fault("port \"\(name)\" is already at \(first.text)", "list it once")
                 continue
             }
+            if let routed = routedPorts[name] {
+                place.fault(
+                    "port \"\(name)\" is routed: it has a VRF at \(routed.text)",
+                    "a port is underlay, circuit or routed: remove its vrf, or name another port"
+                )
+                continue
+            }
             underlayPorts[name] = Mention(path: place.path, line: place.location.line)
             underlay.interfaces.append(name)
+            noteUnderlaySubnets(name, place)
         }
         if let endpoint = section.required(
             "tunnelEndpoint",

@@ -28,7 +28,7 @@ extension ConfigurationParser {
             let ip = entry.required("ip", "write the address")?.hostAddress()
             let mac = entry.required("mac", "write the MAC")?.mac()
             guard let vni = l2vni(entry), let ip, let mac,
-                isFirst("neighbor \(ip) of VNI \(vni)", item, &seen)
+                isFirst("neighbor \(ip) of VNI \(vni)", item, &seen), isNoGateway(ip, of: vni, entry)
             else { continue }
             result.neighbors.append(.init(vni: vni, ip: ip, mac: mac))
         }
@@ -37,7 +37,7 @@ extension ConfigurationParser {
         configuration.static = result
     }
 
-    private func isFirst(
+    func isFirst(
         _ what: String,
         _ item: ConfigurationValue,
         _ seen: inout [String: Mention]
@@ -64,7 +64,7 @@ extension ConfigurationParser {
         return nil
     }
 
-    private func remoteVTEP(_ entry: ConfigurationSection, _ key: String, vni: VNI?) -> IPAddress? {
+    func remoteVTEP(_ entry: ConfigurationSection, _ key: String, vni: VNI?) -> IPAddress? {
         guard let value = entry.required(key, "write the VTEP's address"),
             let address = value.hostAddress()
         else { return nil }
@@ -82,35 +82,6 @@ extension ConfigurationParser {
             return nil
         }
         return address
-    }
-
-    private func parseRoute(
-        _ item: ConfigurationValue,
-        _ result: inout Configuration.Static,
-        _ seen: inout [String: Mention]
-    ) {
-        guard let entry = item.section(["vrf", "prefix", "nexthops"]) else { return }
-        let vrfValue = entry.required("vrf", "name a VRF")
-        let vrf = vrfValue?.string()
-        if let vrfValue, let vrf, !configuration.l3vnis.contains(where: { $0.vrf == vrf }) {
-            let near = reader.suggestion(
-                for: vrf,
-                among: configuration.l3vnis.map(\.vrf)
-            )
-            vrfValue.fault("there is no VRF \"\(vrfValue.shown)\"\(near)", "define it under l3vnis")
-        }
-        let prefix = entry.required("prefix", "write the prefix")?.prefix()
-        var hops: [Configuration.Static.OverlayNextHop] = []
-        for hop in nextHops(entry) {
-            guard let section = hop.section(["vtep", "routerMAC"]),
-                let vtep = remoteVTEP(section, "vtep", vni: nil)
-            else { continue }
-            hops.append(.init(vtep: vtep, routerMAC: section["routerMAC"]?.mac()))
-        }
-        guard let vrf, let prefix, isFirst("route \(prefix) of VRF \(vrf)", item, &seen) else {
-            return
-        }
-        result.routes.append(.init(vrf: vrf, prefix: prefix, nextHops: hops))
     }
 
     private func parseUnderlayRoute(
@@ -151,7 +122,7 @@ extension ConfigurationParser {
         result.underlay.append(.init(prefix: prefix, nextHops: hops))
     }
 
-    private func nextHops(_ entry: ConfigurationSection) -> [ConfigurationValue] {
+    func nextHops(_ entry: ConfigurationSection) -> [ConfigurationValue] {
         guard let value = entry.required("nexthops", "list at least one next hop"),
             let items = value.list()
         else { return [] }
@@ -177,7 +148,7 @@ extension ConfigurationParser {
         let uses: [(String, String, Int, Int)] = [
             ("ports", "ports", configuration.ports.count, limits.ports),
             ("l2vnis", "l2vnis", configuration.l2vnis.count, limits.l2vnis),
-            ("l3vnis", "vrfs", configuration.l3vnis.count, limits.vrfs),
+            ("l3vnis", "vrfs", PortNumbering.vrfNames(configuration).count, limits.vrfs),
             ("l2vnis", "floodTargets", widest, limits.floodTargets),
             ("static", "macs", configuration.static.macs.count, limits.macs),
             ("static", "neighbors", configuration.static.neighbors.count, limits.neighbors),
@@ -203,13 +174,13 @@ extension ConfigurationParser {
             configuration.l2vnis.flatMap { $0.circuits.filter { $0.vlan == nil }.map(\.port) }
         )
         for port in configuration.ports {
-            guard underlayPorts[port.name] == nil else { continue }
+            guard underlayPorts[port.name] == nil, port.vrf == nil else { continue }
             if !used.contains(port.name) {
                 reader.note(
                     port.location,
                     port.name,
-                    "the port is neither underlay nor circuit",
-                    "list it under underlays or l2vnis, or remove it"
+                    "the port is neither underlay nor circuit nor routed",
+                    "list it under underlays or l2vnis, give it a vrf, or remove it"
                 )
             } else if let underlayMTU, untagged.contains(port.name),
                 port.mtu + overhead > underlayMTU

@@ -195,6 +195,8 @@ public struct RouteRow: Codable, Hashable, Sendable {
         public var vtep: String?
         public var vni: UInt32?
         public var routerMAC: String?
+        /// The VRF in which it goes on.
+        public var vrf: String?
         public var weight: Int
         public init(
             gateway: String? = nil,
@@ -202,6 +204,7 @@ public struct RouteRow: Codable, Hashable, Sendable {
             vtep: String? = nil,
             vni: UInt32? = nil,
             routerMAC: String? = nil,
+            vrf: String? = nil,
             weight: Int = 1
         ) {
             self.gateway = gateway
@@ -209,6 +212,7 @@ public struct RouteRow: Codable, Hashable, Sendable {
             self.vtep = vtep
             self.vni = vni
             self.routerMAC = routerMAC
+            self.vrf = vrf
             self.weight = weight
         }
     }

@@ -125,7 +125,7 @@ extension ShowAnswer {
                 [
                     hop.vtep.map { "vtep \($0)" }, hop.vni.map { "vni \($0)" },
                     hop.routerMAC.map { "rmac \($0)" }, hop.gateway.map { "via \($0)" },
-                    hop.interface.map { "dev \($0)" },
+                    hop.interface.map { "dev \($0)" }, hop.vrf.map { "vrf \($0)" },
                     hop.weight == 1 ? nil : "weight \(hop.weight)",
                 ].compactMap { $0 }.joined(separator: " ")
             }
