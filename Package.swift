@@ -74,6 +74,9 @@ let package = Package(
             name: "bench-cycles",
             dependencies: ["FastPath", "Tables", "Wire", "CBench", "CDPDK", "CLinux"],
             path: "bench/cycles", swiftSettings: hot),
+        .executableTarget(
+            name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/tables",
+            swiftSettings: hot),
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
             path: "Tests/TestSupport"),

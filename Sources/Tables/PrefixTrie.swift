@@ -1,81 +1,189 @@
-// Longest-prefix match by one probe for each prefix length that a VRF has.
+// Longest-prefix match of both families in many VRFs: one writer, many readers.
 
 public import CLinux
 public import Wire
 
-/// What readers need of a ``PrefixTrie``.
+/// What readers need of a ``PrefixTrie``: the roots and the nodes (see ``TrieWord``).
 public struct TrieView: BitwiseCopyable, @unchecked Sendable {
-    @usableFromInline let table: BucketView
-    /// Four words by VRF: bit by prefix length, IPv4 in the first, IPv6 in the others.
-    @usableFromInline let lengths: UnsafePointer<UInt64>
+    /// Two words by VRF: IPv4 and IPv6.
+    @usableFromInline let roots: UnsafePointer<UInt64>
+    @usableFromInline let nodes: UnsafeRawPointer
+
+    init(roots: UnsafePointer<UInt64>, nodes: UnsafeRawPointer) {
+        self.roots = roots
+        self.nodes = nodes
+    }
+
+    /// Fetches a VRF's roots for a lookup that follows some packets later.
+    @inlinable @inline(__always)
+    public func prefetch(vrf: UInt16) { pe_prefetch(roots + Int(vrf) &* 2) }
 
     /// The value of the longest prefix around a host-order address, or ``BucketView/miss``.
     @inlinable @inline(__always)
     public func lookup(vrf: UInt16, ipv4 address: UInt32) -> UInt32 {
-        var left = pe_load64_relaxed(lengths + Int(vrf) &* 4)
-        while left != 0 {
-            let length = 63 &- left.leadingZeroBitCount
-            left &= ~(1 &<< UInt64(length))
-            let masked = length == 0 ? 0 : address & (UInt32.max &<< UInt32(32 &- length))
-            let key = UInt64(vrf) &<< 48 | UInt64(length) &<< 32 | UInt64(masked)
-            let found = table.value(of: key, in: table.bucket(of: key))
-            if found != BucketView.miss { return found }
+        let key = UInt64(address) &<< 32
+        var word = pe_load64(roots + Int(vrf) &* 2)
+        while TrieWord.isNode(word) {
+            let node = TrieWord.node(word, in: nodes)
+            if TrieWord.isTest(word) {
+                let isOther = (key ^ pe_load64_relaxed(node)) &>> (64 &- TrieWord.length(word)) != 0
+                word = pe_load64(node + (isOther ? 3 : 2))
+            } else {
+                word = pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, key)))
+            }
         }
-        return BucketView.miss
+        return TrieWord.value(word)
     }
-    @inlinable @inline(never)
+
+    /// The same for an IPv6 address, given as two host-order halves.
+    @inlinable @inline(__always)
     public func lookup(vrf: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
-        if pe_load64_relaxed(lengths + (Int(vrf) &* 4 &+ 1)) == 0 { return BucketView.miss }
-        var length = 128
-        while length >= 0 {
-            let key = TrieView.key(vrf, high, low, length)
-            let found = table.value(of: key, in: table.bucket(of: key))
-            if found != BucketView.miss { return found }
-            length &-= 1
+        var word = pe_load64(roots + (Int(vrf) &* 2 &+ 1))
+        while TrieWord.isNode(word) {
+            let node = TrieWord.node(word, in: nodes)
+            if TrieWord.isTest(word) {
+                let length = TrieWord.length(word)
+                let first = high ^ pe_load64_relaxed(node)
+                // A mask shift of 64 or more counts as one modulo 64: each half has its own case.
+                let isOther =
+                    length <= 64
+                    ? first &>> (64 &- length) != 0
+                    : first | (low ^ pe_load64_relaxed(node + 1)) &>> (128 &- length) != 0
+                word = pe_load64(node + (isOther ? 3 : 2))
+            } else {
+                let half = TrieWord.isLow(word) ? low : high
+                word = pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, half)))
+            }
         }
-        return BucketView.miss
-    }
-    @inlinable
-    static func key(_ vrf: UInt16, _ high: UInt64, _ low: UInt64, _ length: Int) -> UInt64 {
-        let first = length >= 64 ? high : length == 0 ? 0 : high & (UInt64.max &<< UInt64(64 &- length))
-        let second = length <= 64 ? 0 : length == 128 ? low : low & (UInt64.max &<< UInt64(128 &- length))
-        return UInt64(vrf) &<< 48 | 1 &<< 47 | UInt64(pe_crc32c(pe_crc32c(UInt32(length), first), second))
+        return TrieWord.value(word)
     }
 }
 
-/// The writer's side.
+/// The writer's side. One thread writes; any number of workers read through ``view``.
+///
+/// The answer for an address stands in exactly one word, a leaf, that a chain of node words leads to.
+/// A change of the answer is one store: of a leaf in place, or of a node's word by that of its
+/// successor. Nothing else of a node changes, and a node that is replaced rests until every reader has
+/// been quiescent. So a reader sees for each address what the table said at some moment of its lookup:
+/// no gap, and no shorter match, while a prefix is replaced. (Several addresses of one prefix change one
+/// after the other.)
+///
+/// Every leaf belongs to one prefix and names its length, so that a prefix that goes finds its words.
 public final class PrefixTrie {
     public let view: TrieView
-    private let table: BucketTable
-    private let lengths: UnsafeMutablePointer<UInt64>
-    private var known: [UInt64: Int] = [:]
-    public var count: Int { table.count }
+    public let capacity: Int
+    /// Prefixes of both families in all VRFs.
+    public var count: Int { records.count }
 
-    public init(vrfs: Int, capacity: Int) throws(TableError) {
-        table = try BucketTable(name: "prefixes (limits.routes)", capacity: capacity)
-        lengths = .allocate(capacity: vrfs * 4)
-        lengths.initialize(repeating: 0, count: vrfs * 4)
-        view = TrieView(table: table.view, lengths: UnsafePointer(lengths))
+    let vrfCount: Int
+    let roots: UnsafeMutablePointer<UInt64>
+    let nodes: TrieNodes
+    let records: PrefixRecords
+    /// A node's 256 words while it is made.
+    let slots: UnsafeMutablePointer<UInt64>
+    /// The nodes that the last ``repaint(_:_:)`` went through: where their words stand, and the byte
+    /// of the address that each of them looks at or before.
+    var path: [(slot: UnsafeMutablePointer<UInt64>, depth: Int)] = []
+
+    static let name = "prefixes (limits.routes)"
+
+    /// Reserves room for `capacity` prefixes; memory is used as they come.
+    ///
+    /// - Parameter vrfs: VRF indexes are below this.
+    public convenience init(vrfs: Int, capacity: Int) throws(TableError) {
+        try self.init(vrfs: vrfs, capacity: capacity, spareGranules: TrieNodes.spareGranules)
     }
-    deinit { lengths.deallocate() }
-
-    private func key(_ vrf: UInt16, _ prefix: IPPrefix) -> UInt64 {
-        switch prefix.address {
-        case .v4(let address): UInt64(vrf) << 48 | UInt64(prefix.length) << 32 | UInt64(address.rawValue)
-        case .v6(let address): TrieView.key(vrf, address.high, address.low, prefix.length)
+    init(vrfs: Int, capacity: Int, spareGranules: Int) throws(TableError) {
+        vrfCount = min(max(1, vrfs), 65_536)
+        self.capacity = max(1, capacity)
+        nodes = try TrieNodes(name: Self.name, prefixes: self.capacity, spareGranules: spareGranules)
+        records = try PrefixRecords(name: Self.name, vrfs: vrfCount, capacity: self.capacity)
+        // Every index that a reader may hold has a root: a word of 0 is a miss.
+        guard let words = pe_pages(Self.rootByteCount) else {
+            throw .outOfMemory(table: Self.name, byteCount: Self.rootByteCount)
         }
+        roots = words.bindMemory(to: UInt64.self, capacity: Self.rootByteCount / 8)
+        slots = .allocate(capacity: 256)
+        slots.initialize(repeating: 0, count: 256)
+        path.reserveCapacity(40)
+        view = TrieView(roots: UnsafePointer(roots), nodes: UnsafeRawPointer(nodes.memory))
     }
+    deinit {
+        pe_pages_free(roots, Self.rootByteCount)
+        slots.deallocate()
+    }
+    private static let rootByteCount = 65_536 * 16
+
+    /// Inserts or replaces a prefix; host bits do not count.
+    ///
+    /// - Precondition: `value` is not ``BucketView/miss``.
+    /// - Throws: `full` at the capacity, or when nodes that still rest leave no room; nothing changed then.
     public func set(vrf: UInt16, _ prefix: IPPrefix, _ value: UInt32, epoch: UInt64) throws(TableError) {
-        try table.set(key(vrf, prefix), value)
-        if prefix.address.isV4 {
-            lengths[Int(vrf) * 4] |= 1 << UInt64(prefix.length)
-        } else {
-            lengths[Int(vrf) * 4 + 1] = 1
+        precondition(value != BucketView.miss)
+        guard Int(vrf) < vrfCount else { throw .full(table: "VRFs (limits.vrfs)", limit: vrfCount) }
+        let key = PrefixKey(vrf: vrf, prefix)
+        let leaf = TrieWord.leaf(value, length: key.length)
+        if let number = records.find(key) {
+            records.setValue(number, value)
+            repaint(key, leaf)
+            return
+        }
+        guard count < capacity, place(key, leaf, epoch: epoch) else {
+            throw .full(table: Self.name, limit: capacity)
+        }
+        records.insert(key, value)
+    }
+
+    /// Removes a prefix: its addresses fall back to the next shorter one. Returns whether it was there.
+    @discardableResult
+    public func remove(vrf: UInt16, _ prefix: IPPrefix, epoch: UInt64) -> Bool {
+        guard Int(vrf) < vrfCount else { return false }
+        let key = PrefixKey(vrf: vrf, prefix)
+        guard let number = records.find(key) else { return false }
+        records.remove(number)
+        if records.count(vrf: vrf, isIPv6: key.isIPv6) == 0 {
+            clear(root(key), epoch: epoch)
+            return true
+        }
+        let cover = records.cover(of: key)
+        repaint(key, cover.map { TrieWord.leaf($0.value, length: $0.length) } ?? TrieWord.miss)
+        collapse(key, epoch: epoch)
+        return true
+    }
+
+    /// Removes every prefix of a VRF, each family at once.
+    public func removeAll(vrf: UInt16, epoch: UInt64) {
+        guard Int(vrf) < vrfCount else { return }
+        records.removeAll(vrf: vrf)
+        clear(roots + Int(vrf) * 2, epoch: epoch)
+        clear(roots + Int(vrf) * 2 + 1, epoch: epoch)
+    }
+
+    /// The value of exactly this prefix.
+    public func value(vrf: UInt16, _ prefix: IPPrefix) -> UInt32? {
+        guard Int(vrf) < vrfCount else { return nil }
+        return records.find(PrefixKey(vrf: vrf, prefix)).map(records.value)
+    }
+
+    /// Frees the nodes that were replaced at or before `epoch`, which every reader has passed.
+    public func reclaim(through epoch: UInt64) { nodes.reclaim(through: epoch) }
+
+    /// Visits every prefix, in no order.
+    public func forEach(_ body: (_ vrf: UInt16, _ prefix: IPPrefix, _ value: UInt32) -> Void) {
+        for vrf in 0..<UInt32(vrfCount) { forEach(vrf: UInt16(vrf)) { body(UInt16(vrf), $0, $1) } }
+    }
+    /// Visits every prefix of a VRF, in no order. `body` must not change the trie.
+    public func forEach(vrf: UInt16, _ body: (_ prefix: IPPrefix, _ value: UInt32) -> Void) {
+        guard Int(vrf) < vrfCount else { return }
+        records.forEach(vrf: vrf) { key, value in
+            if let prefix = key.prefix { body(prefix, value) }
         }
     }
-    public func remove(vrf: UInt16, _ prefix: IPPrefix, epoch: UInt64) -> Bool {
-        table.remove(key(vrf, prefix), epoch: epoch)
+
+    /// Bytes in use on both sides, with what rests or was freed and waits to be used again.
+    public var byteCount: Int { nodes.touchedByteCount + records.touchedByteCount }
+
+    func root(_ key: PrefixKey) -> UnsafeMutablePointer<UInt64> {
+        roots + (Int(key.vrf) * 2 + (key.isIPv6 ? 1 : 0))
     }
-    public func value(vrf: UInt16, _ prefix: IPPrefix) -> UInt32? { table.value(of: key(vrf, prefix)) }
-    public func reclaim(through epoch: UInt64) { table.reclaim(through: epoch) }
 }
