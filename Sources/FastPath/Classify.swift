@@ -46,7 +46,8 @@ extension Pipeline {
     private func classifyRare(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
         switch entry.pointee.role {
         case .exception: fromHost(packet, partner: entry.pointee.partner)
-        case .unused, .underlay, .circuits, .routed: drop(packet, .unknownPort)
+        case .routed: admitRouted(packet, entry)
+        case .unused, .underlay, .circuits: drop(packet, .unknownPort)
         }
     }
 
@@ -79,11 +80,23 @@ extension Pipeline {
     ) -> Bool {
         switch termination(of: packet, on: entry, state) {
         case .bridge(let domain, let offset, let end):
-            packet.trim(to: end)
-            packet.removeFront(offset)
+            guard decapsulate(packet, offset: offset, end: end) else { return false }
             let frame = packet.frame
             let bytes = packet.byteCount
             memory.pointee.counters.add(domain: domain, .tunnelInPackets, bytes: UInt64(bytes))
+            let record = state.pointee.domains + Int(domain)
+            switch service(of: frame, available: packet.contiguous, in: record) {
+            case .bridge: break
+            case .route:
+                startRouting(
+                    packet,
+                    RouteOrigin(ingress: PacketContext.fromTunnel, domain: domain, vrf: record.pointee.vrf),
+                    sourceKey: 0)
+                return false
+            case .neighbor:
+                handToNeighbors(packet, domain: domain, ingress: PacketContext.fromTunnel)
+                return false
+            }
             let key = FDBKey.make(domain: domain, mac: EthernetHeader(at: frame).destination.rawValue)
             let bucket = state.pointee.fdb.bucket(of: key)
             pe_prefetch(bucket)
@@ -92,13 +105,34 @@ extension Pipeline {
                 sourceKey: 0, sourceBucket: bucket, hash: 0, ingress: PacketContext.fromTunnel,
                 domain: domain)
             return true
+        case .route(let vrf, let offset, let end):
+            guard decapsulate(packet, offset: offset, end: end) else { return false }
+            startRouting(
+                packet, RouteOrigin(ingress: PacketContext.fromTunnel, domain: 0, vrf: vrf), sourceKey: 0)
+            return false
         case .punt:
-            punt(packet)
+            passThrough(packet, entry)
             return false
         case .drop(let reason):
             drop(packet, reason)
             return false
         }
+    }
+
+    /// Leaves bytes `offset..<end`, the inner frame, with the ECN mark that the outer header says;
+    /// false when that mark is a drop.
+    @inline(__always)
+    private func decapsulate(_ packet: Packet, offset: Int, end: Int) -> Bool {
+        let ecn = outerECN(packet.frame)
+        packet.trim(to: end)
+        packet.removeFront(offset)
+        if ecn != ECN.notECT,
+            !combineECN(outer: ecn, inner: packet.frame, available: packet.contiguous)
+        {
+            drop(packet, .ecnCongestion)
+            return false
+        }
+        return true
     }
 
     /// A frame on a circuit port: finds its circuit and domain into context `index`.
@@ -115,6 +149,16 @@ extension Pipeline {
             let frame = packet.frame
             let bytes = packet.byteCount
             memory.pointee.counters.add(domain: domain, .circuitInPackets, bytes: UInt64(bytes))
+            let record = state.pointee.domains + Int(domain)
+            switch service(of: frame, available: packet.contiguous, in: record) {
+            case .bridge: break
+            case .route:
+                admitToGateway(packet, RouteOrigin(ingress: circuit, domain: domain, vrf: record.pointee.vrf))
+                return false
+            case .neighbor:
+                handToNeighbors(packet, domain: domain, ingress: circuit)
+                return false
+            }
             let fdb = state.pointee.fdb
             let ethernet = EthernetHeader(at: frame)
             let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
@@ -139,6 +183,18 @@ extension Pipeline {
         }
     }
 
+    /// A frame of a circuit for its gateway: its source is learned like any other's.
+    @inline(__always)
+    private func admitToGateway(_ packet: Packet, _ origin: RouteOrigin) {
+        let fdb = state.pointee.fdb
+        let source = EthernetHeader(at: packet.frame).source.rawValue
+        let sourceKey = FDBKey.make(domain: origin.domain, mac: source)
+        let sourceBucket = fdb.bucket(of: sourceKey)
+        pe_prefetch(sourceBucket)
+        memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
+        startRouting(packet, origin, sourceKey: sourceKey)
+    }
+
     /// A frame that the host sent through an exception port: leaves through the port behind it.
     @inline(never)
     private func fromHost(_ packet: Packet, partner: UInt16) {
@@ -159,7 +215,9 @@ extension Pipeline {
 enum Termination: Equatable {
     /// Bytes `offset..<end` are an Ethernet frame of `domain`.
     case bridge(domain: UInt16, offset: Int, end: Int)
-    /// Not a VXLAN packet for us: the host's.
+    /// Bytes `offset..<end` are an Ethernet frame for the router MAC of `vrf`.
+    case route(vrf: UInt16, offset: Int, end: Int)
+    /// Not a VXLAN packet for us: the host's, or routed.
     case punt
     case drop(DropReason)
 }
@@ -277,12 +335,19 @@ private func terminationUDP(
     let vxlan = VXLANHeader(at: base + UDPHeader.byteCount)
     guard vxlan.hasVNI else { return .drop(.vxlanFlags) }
     let vni = vxlan.vni.rawValue
-    let domain = VNITarget.domain(of: pe_load32_relaxed(state.pointee.vnis + Int(vni)))
+    let target = pe_load32_relaxed(state.pointee.vnis + Int(vni))
+    let domain = VNITarget.domain(of: target)
     let record = state.pointee.domains + Int(domain)
-    guard domain != 0, record.pointee.vniWord == vni &<< 8 else { return .drop(.unknownVNI) }
+    guard domain != 0, record.pointee.vniWord == vni &<< 8 else {
+        return terminationVRF(
+            of: packet, VNITarget.vrf(of: target), vni: vni, port: port, inner: inner,
+            end: offset &+ length, state)
+    }
     guard record.pointee.vxlanPortRaw == port else { return .drop(.wrongVXLANPort) }
-    if !isMember(packet, isIPv6: isIPv6, domain, state),
-        let reason = strangerReason(packet, isIPv6: isIPv6, domain, state)
+    let source = sourceTunnel(packet, isIPv6: isIPv6, state)
+    if source == BucketView.miss || !state.pointee.isMember(domain: domain, tunnel: source),
+        let reason = strangerReason(
+            packet, isIPv6: isIPv6, record.pointee.flags.contains(.acceptUnknownVTEP), state)
     {
         return .drop(reason)
     }
@@ -303,25 +368,48 @@ private func innerCheck(
     return .bridge(domain: domain, offset: inner, end: end)
 }
 
-/// Whether the outer source is a known VTEP of the domain.
+/// A VNI that is no bridge domain's: an L3VNI, or unknown (RFC 9135 section 6.2).
+@inline(never)
+private func terminationVRF(
+    of packet: Packet, _ vrf: UInt16, vni: UInt32, port: UInt16, inner: Int, end: Int,
+    _ state: UnsafePointer<ForwardingState>
+) -> Termination {
+    let record = state.pointee.vrfs + Int(vrf)
+    guard vrf != 0, record.pointee.vniWord == vni &<< 8 else { return .drop(.unknownVNI) }
+    guard record.pointee.vxlanPortRaw == port else { return .drop(.wrongVXLANPort) }
+    let isIPv6 = packet.frame[raw16: 12] == EtherType.ipv6.bigEndian
+    let source = sourceTunnel(packet, isIPv6: isIPv6, state)
+    if source == BucketView.miss || !state.pointee.isMember(vrf: vrf, tunnel: source),
+        let reason = strangerReason(packet, isIPv6: isIPv6, record.pointee.acceptUnknownVTEP, state)
+    {
+        return .drop(reason)
+    }
+    guard inner &+ EthernetHeader.byteCount <= min(end, packet.contiguous) else {
+        return .drop(.truncatedInnerFrame)
+    }
+    let ethernet = EthernetHeader(at: packet.frame + inner)
+    if ethernet.source.isMulticast { return .drop(.multicastSource) }
+    let routerMAC = record.pointee.routerMAC
+    guard ethernet.destination.rawValue == routerMAC, routerMAC != 0 else { return .drop(.wrongRouterMAC) }
+    return .route(vrf: vrf, offset: inner, end: end)
+}
+
+/// The tunnel to the outer source, or ``BucketView/miss``.
 @inline(__always)
-private func isMember(
-    _ packet: Packet, isIPv6: Bool, _ domain: UInt16, _ state: UnsafePointer<ForwardingState>
-) -> Bool {
+private func sourceTunnel(
+    _ packet: Packet, isIPv6: Bool, _ state: UnsafePointer<ForwardingState>
+) -> UInt32 {
     let ip = packet.frame + EthernetHeader.byteCount
-    let tunnel: UInt32
     if isIPv6 {
         let source = IPv6Header(at: ip).sourceRaw
-        tunnel = state.pointee.vtep(ipv6: source.0, source.1)
-    } else {
-        tunnel = state.pointee.vtep(ipv4: IPv4Header(at: ip).sourceRaw)
+        return state.pointee.vtep(ipv6: source.0, source.1)
     }
-    return tunnel != BucketView.miss && state.pointee.isMember(domain: domain, tunnel: tunnel)
+    return state.pointee.vtep(ipv4: IPv4Header(at: ip).sourceRaw)
 }
-/// Why a packet from an address that is no VTEP of the domain is dropped; nil when it is not.
+/// Why a packet from an address that is no VTEP of the network is dropped; nil when it is not.
 @inline(never)
 private func strangerReason(
-    _ packet: Packet, isIPv6: Bool, _ domain: UInt16, _ state: UnsafePointer<ForwardingState>
+    _ packet: Packet, isIPv6: Bool, _ acceptsUnknown: Bool, _ state: UnsafePointer<ForwardingState>
 ) -> DropReason? {
     let ip = packet.frame + EthernetHeader.byteCount
     let isOwn: Bool
@@ -332,7 +420,7 @@ private func strangerReason(
         isOwn = state.pointee.isLocal(ipv4: IPv4Header(at: ip).sourceRaw)
     }
     if isOwn { return .ownVTEPSource }
-    return state.pointee.domains[Int(domain)].flags.contains(.acceptUnknownVTEP) ? nil : .unknownVTEP
+    return acceptsUnknown ? nil : .unknownVTEP
 }
 
 /// Verifies a UDP checksum that is not zero: by the NIC's word, else in software.

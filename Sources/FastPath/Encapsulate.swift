@@ -11,25 +11,45 @@ extension Adjacency {
 
 /// Writes Ethernet, IP, UDP and VXLAN headers at `header` (RFC 7348 section 5).
 ///
-/// - Parameter innerSum: the inner frame's one's complement sum; used when the path needs it.
+/// - Parameters:
+///   - vni: the bridge domain's, or the VRF's L3VNI.
+///   - innerSum: the inner frame's one's complement sum; used when the path needs it.
 @inline(__always)
 func encapsulate(
-    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
-    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int, innerSum: UInt64
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
+    innerByteCount: Int, innerSum: UInt64
 ) {
     if adjacency.isIPv6 {
         encapsulateIPv6(
-            at: header, adjacency, domain, hash: hash, innerByteCount: innerByteCount,
+            at: header, adjacency, vni, hash: hash, innerByteCount: innerByteCount,
             innerSum: innerSum)
     } else {
-        encapsulateIPv4(at: header, adjacency, domain, hash: hash, innerByteCount: innerByteCount)
+        encapsulateIPv4(at: header, adjacency, vni, hash: hash, innerByteCount: innerByteCount)
+    }
+}
+
+/// What the outer headers say of the network inside.
+struct OuterVNI {
+    /// As ``BridgeDomain/vniWord``.
+    let word: UInt32
+    /// UDP destination port, network order.
+    let portRaw: UInt16
+    @inline(__always) init(word: UInt32, portRaw: UInt16) {
+        self.word = word
+        self.portRaw = portRaw
+    }
+    @inline(__always) init(_ domain: UnsafePointer<BridgeDomain>) {
+        self.init(word: domain.pointee.vniWord, portRaw: domain.pointee.vxlanPortRaw)
+    }
+    @inline(__always) init(_ hop: HopView) {
+        self.init(word: hop.vniWord, portRaw: hop.vxlanPortRaw)
     }
 }
 
 @inline(__always)
 private func encapsulateIPv4(
-    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
-    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
+    innerByteCount: Int
 ) {
     copy(from: adjacency.header, to: header, 0)
     copy(from: adjacency.header, to: header, 16)
@@ -39,14 +59,14 @@ private func encapsulateIPv4(
     let totalLength = (udpLength &+ 20).bigEndian
     header[raw16: 16] = totalLength
     header[raw16: 24] = ~foldCarry(UInt32(adjacency.checksumBase) &+ UInt32(totalLength))
-    header[raw64: 34] = udpWord(hash, domain.pointee.vxlanPortRaw, udpLength, checksum: 0)
-    header[raw64: 42] = vxlanWord(domain.pointee.vniWord)
+    header[raw64: 34] = udpWord(hash, vni.portRaw, udpLength, checksum: 0)
+    header[raw64: 42] = vxlanWord(vni.word)
 }
 
 @inline(never)
 private func encapsulateIPv6(
-    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency,
-    _ domain: UnsafePointer<BridgeDomain>, hash: UInt32, innerByteCount: Int, innerSum: UInt64
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
+    innerByteCount: Int, innerSum: UInt64
 ) {
     copy(from: adjacency.header, to: header, 0)
     copy(from: adjacency.header, to: header, 16)
@@ -54,8 +74,8 @@ private func encapsulateIPv6(
     copy(from: adjacency.header, to: header, 46)
     let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
     header[raw16: 18] = udpLength.bigEndian
-    var udp = udpWord(hash, domain.pointee.vxlanPortRaw, udpLength, checksum: 0)
-    let vxlan = vxlanWord(domain.pointee.vniWord)
+    var udp = udpWord(hash, vni.portRaw, udpLength, checksum: 0)
+    let vxlan = vxlanWord(vni.word)
     if !adjacency.hasZeroChecksum {
         let sum = UInt64(adjacency.checksumBase) &+ UInt64(udpLength.bigEndian)
             &+ halves(udp) &+ halves(vxlan) &+ innerSum

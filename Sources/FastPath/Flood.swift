@@ -157,8 +157,10 @@ extension Pipeline {
         header.pointee.pkt_len = UInt32(truncatingIfNeeded: adjacency.headerByteCount)
         let front = Packet(header)
         encapsulate(
-            at: front.frame, adjacency, state.pointee.domains + Int(domain), hash: hash,
+            at: front.frame, adjacency, OuterVNI(state.pointee.domains + Int(domain)), hash: hash,
             innerByteCount: byteCount, innerSum: flood.innerSum)
+        markOuter(
+            front.frame, adjacency, inner: flood.context.pointee.frame, available: packet.contiguous)
         let port = adjacency.port
         join(front, Packet(clone), to: port, memory.pointee.io.port(port))
     }

@@ -18,13 +18,18 @@ struct Pipeline {
     func run(_ count: Int) {
         memory.pointee.counters.add(.received, UInt64(truncatingIfNeeded: count))
 
-        // PASS 1: parse, validate, decapsulate in place; find the domain; prefetch FDB buckets.
-        let classified = classify(count)
+        // PASS 1: parse, validate, decapsulate in place; find domain or VRF; prefetch buckets.
+        var classified = classify(count)
+        if memory.pointee.side.neighbors != 0 { classified = drainNeighbors(classified) }
 
         // PASS 2: learn check, FDB lookup, encapsulate or tag, append to a tx lane.
         resolve(classified)
+        if memory.pointee.side.routed != 0 { route() }
 
         // SIDE LANES: usually empty; they only lead forward.
+        if memory.pointee.side.local != 0 { drainLocal() }
+        if memory.pointee.side.errors != 0 { drainErrors() }
+        if memory.pointee.side.waiting != 0 { drainWaiting() }
         if memory.pointee.side.flooded != 0 { drainFlood() }
         if memory.pointee.side.punted != 0 { drainPunt() }
         if memory.pointee.side.discarded != 0 { drainDiscarded() }
@@ -58,6 +63,7 @@ extension Pipeline {
     /// Gives a frame to the host, through the exception port of the port that it came from.
     @inline(never)
     func punt(_ packet: Packet) {
+        if memory.pointee.side.punted == WorkerMemory.sideLane { drainPunt() }
         memory.pointee.punted[memory.pointee.side.punted] = packet.mbuf
         memory.pointee.side.punted = memory.pointee.side.punted &+ 1
     }

@@ -15,7 +15,11 @@ extension Pipeline {
         while index < count {
             let context = contexts + index
             index = index &+ 1
-            if !context.pointee.isFromTunnel { learn(context, period) }
+            if !context.pointee.isFromTunnel {
+                learn(
+                    context.pointee.sourceKey, context.pointee.sourceBucket, circuit: context.pointee.ingress,
+                    period)
+            }
             switch forwarding(of: context, state) {
             case .circuit(let circuit): sendToCircuit(context, circuit)
             case .tunnel(let tunnel): sendToTunnel(context, tunnel)
@@ -27,25 +31,23 @@ extension Pipeline {
 
     /// Tells the control plane about a source that is new here; else marks it as alive.
     @inline(__always)
-    private func learn(_ context: UnsafePointer<PacketContext>, _ period: UInt8) {
-        switch learning(of: context, state) {
+    func learn(_ key: UInt64, _ bucket: UnsafeRawPointer, circuit: UInt32, _ period: UInt8) {
+        switch learning(of: key, in: bucket, circuit: circuit, state) {
         case .known(let slot): memory.pointee.learning.mark(slot, period)
-        case .report: report(context)
+        case .report: report(key, circuit: circuit)
         case .ignore: break
         }
     }
 
     @inline(never)
-    private func report(_ context: UnsafePointer<PacketContext>) {
+    private func report(_ key: UInt64, circuit: UInt32) {
         if memory.pointee.usesClock {
             memory.pointee.stamp = UInt32(truncatingIfNeeded: pe_tsc() &>> WorkerMemory.stampShift)
         }
         let ring = memory.pointee.learning
-        let key = context.pointee.sourceKey
-        let circuit = context.pointee.ingress
         guard ring.isNews(key: key, circuit: circuit, stamp: memory.pointee.stamp) else { return }
         let event = LearnEvent(
-            mac: MACAddress(rawValue: key), domain: context.pointee.domain, circuit: circuit)
+            mac: MACAddress(rawValue: key), domain: FDBKey.domain(key), circuit: circuit)
         if ring.push(event) {
             memory.pointee.counters.add(.learned, 1)
         } else {
@@ -55,7 +57,8 @@ extension Pipeline {
     }
 
     @inline(never)
-    private func flood(_ context: UnsafePointer<PacketContext>) {
+    func flood(_ context: UnsafePointer<PacketContext>) {
+        if memory.pointee.side.flooded == WorkerMemory.sideLane { drainFlood() }
         memory.pointee.flooded[memory.pointee.side.flooded] = context.pointee
         memory.pointee.side.flooded = memory.pointee.side.flooded &+ 1
     }
@@ -97,24 +100,35 @@ extension Pipeline {
         let packet = context.pointee.packet
         switch underlay(of: index, hash: context.pointee.hash, byteCount: packet.byteCount, state) {
         case .path(let adjacency):
-            let headers = adjacency.headerByteCount
-            guard packet.headroom >= headers else {
+            guard packet.headroom >= adjacency.headerByteCount else {
                 drop(packet, .noHeadroom)
                 return
             }
-            let domain = state.pointee.domains + Int(context.pointee.domain)
-            let byteCount = packet.byteCount
+            let domain = context.pointee.domain
             memory.pointee.counters.add(
-                domain: context.pointee.domain, .tunnelOutPackets, bytes: UInt64(byteCount))
-            let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
-            encapsulate(
-                at: packet.addFront(headers), adjacency, domain, hash: context.pointee.hash,
-                innerByteCount: byteCount, innerSum: sum)
-            let port = adjacency.port
-            send(packet, to: port, memory.pointee.io.port(port))
+                domain: domain, .tunnelOutPackets, bytes: UInt64(packet.byteCount))
+            sendEncapsulated(
+                packet, context.pointee.frame, adjacency, OuterVNI(state.pointee.domains + Int(domain)),
+                hash: context.pointee.hash)
         case .drop(let reason):
             drop(packet, reason)
         }
+    }
+
+    /// Puts outer headers before the frame of a packet, which has the headroom, and sends it.
+    @inline(__always)
+    func sendEncapsulated(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
+        hash: UInt32
+    ) {
+        let byteCount = packet.byteCount
+        let available = packet.contiguous
+        let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
+        let header = packet.addFront(adjacency.headerByteCount)
+        encapsulate(at: header, adjacency, vni, hash: hash, innerByteCount: byteCount, innerSum: sum)
+        markOuter(header, adjacency, inner: frame, available: available)
+        let port = adjacency.port
+        send(packet, to: port, memory.pointee.io.port(port))
     }
 }
 
@@ -131,12 +145,11 @@ enum Learning: Equatable {
 /// Decides about a frame's source, changing nothing.
 @inline(__always)
 func learning(
-    of context: UnsafePointer<PacketContext>, _ state: UnsafePointer<ForwardingState>
+    of key: UInt64, in bucket: UnsafeRawPointer, circuit: UInt32, _ state: UnsafePointer<ForwardingState>
 ) -> Learning {
-    let entry = state.pointee.fdb.entry(
-        of: context.pointee.sourceKey, in: context.pointee.sourceBucket)
+    let entry = state.pointee.fdb.entry(of: key, in: bucket)
     let value = FDBValue(rawValue: entry.value)
-    if value.isCircuit, value.index == context.pointee.ingress { return .known(slot: entry.slot) }
+    if value.isCircuit, value.index == circuit { return .known(slot: entry.slot) }
     if entry.value != BucketView.miss, value.isSticky { return .ignore }
     return .report
 }

@@ -27,25 +27,31 @@ public final class Worker: @unchecked Sendable {
         precondition(index < tables.limits.workers, "worker \(index) is not within limits.workers")
         self.index = index
         self.tables = tables
-        let burst = WorkerMemory.burst
-        let pointers = burst * MemoryLayout<MBuf>.stride
-        let contexts = burst * MemoryLayout<PacketContext>.stride
-        let lanes = Lane.laneCount * Lane.stride
-        let byteCount = 3 * pointers + 2 * contexts + lanes
-        scratch = .allocate(byteCount: byteCount, alignment: 64)
-        scratch.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
-        let contextStart = scratch + 3 * pointers
+        var layout = ScratchLayout()
+        let received = layout.add(MBuf.self, WorkerMemory.burst)
+        let punted = layout.add(MBuf.self, WorkerMemory.sideLane)
+        let discarded = layout.add(MBuf.self, WorkerMemory.burst)
+        let contexts = layout.add(PacketContext.self, WorkerMemory.burst)
+        let neighbors = layout.add(PacketContext.self, WorkerMemory.burst)
+        let flooded = layout.add(PacketContext.self, WorkerMemory.sideLane)
+        let routed = layout.add(RoutedContext.self, WorkerMemory.burst)
+        let local = layout.add(RoutedContext.self, WorkerMemory.sideLane)
+        let waiting = layout.add(RoutedContext.self, WorkerMemory.sideLane)
+        let errors = layout.add(RoutedContext.self, WorkerMemory.sideLane)
+        let lanes = layout.add(bytes: Lane.laneCount * Lane.stride)
+        let scratch = layout.allocate()
+        self.scratch = scratch
         memory = .allocate(capacity: 1)
         memory.initialize(to: WorkerMemory(
             io: io, reader: tables.reader(worker: index), counters: tables.counters.workers[index],
             learning: tables.learning.workers[index], packets: packets, headers: headers,
-            index: UInt16(truncatingIfNeeded: index),
-            received: scratch.assumingMemoryBound(to: MBuf.self),
-            contexts: contextStart.assumingMemoryBound(to: PacketContext.self),
-            flooded: (contextStart + contexts).assumingMemoryBound(to: PacketContext.self),
-            punted: (scratch + pointers).assumingMemoryBound(to: MBuf.self),
-            discarded: (scratch + 2 * pointers).assumingMemoryBound(to: MBuf.self),
-            lanes: contextStart + 2 * contexts, usesClock: usesClock, idle: idle))
+            index: UInt16(truncatingIfNeeded: index), received: received.pointer(in: scratch),
+            contexts: contexts.pointer(in: scratch), neighbors: neighbors.pointer(in: scratch),
+            routed: routed.pointer(in: scratch), local: local.pointer(in: scratch),
+            waiting: waiting.pointer(in: scratch), errors: errors.pointer(in: scratch),
+            flooded: flooded.pointer(in: scratch), punted: punted.pointer(in: scratch),
+            discarded: discarded.pointer(in: scratch), lanes: scratch + lanes, usesClock: usesClock,
+            idle: idle))
     }
     deinit {
         precondition(!isRunning, "stop a worker and wait for its lcore before letting it go")
@@ -105,6 +111,31 @@ public final class Worker: @unchecked Sendable {
 
     /// Lets sources be reported again that were reported before, where no clock does it.
     public func advanceStamp() { memory.pointee.stamp &+= 1 }
+}
+
+/// Where the arrays of a worker's scratch memory lie, each on cache lines of its own.
+private struct ScratchLayout {
+    struct Part<Element> {
+        let offset: Int
+        func pointer(in scratch: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Element> {
+            (scratch + offset).assumingMemoryBound(to: Element.self)
+        }
+    }
+    private var byteCount = 0
+
+    mutating func add(bytes: Int) -> Int {
+        defer { byteCount += (bytes + 63) / 64 * 64 }
+        return byteCount
+    }
+    mutating func add<Element>(_ type: Element.Type, _ count: Int) -> Part<Element> {
+        Part(offset: add(bytes: count * MemoryLayout<Element>.stride))
+    }
+    /// Zeroed.
+    func allocate() -> UnsafeMutableRawPointer {
+        let scratch = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+        scratch.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+        return scratch
+    }
 }
 
 /// An lcore's function; `argument` is ``Worker/argument``.

@@ -3,6 +3,7 @@
 import CDPDK
 import CLinux
 import Tables
+import Wire
 
 /// What pass 1 found out about a packet, and pass 2 needs: one cache line.
 struct PacketContext {
@@ -20,8 +21,55 @@ struct PacketContext {
     let domain: UInt16
 
     static var fromTunnel: UInt32 { UInt32.max }
+    /// Routed into the domain by its gateway: nobody in it has seen the frame.
+    static var fromGateway: UInt32 { UInt32.max &- 1 }
     @inline(__always) var isFromTunnel: Bool { ingress == PacketContext.fromTunnel }
     @inline(__always) var isMulticast: Bool { destinationKey & 1 != 0 }
+}
+
+/// What pass 1 found out about a packet that is to be routed, and what the passes after it add: one
+/// cache line. Side lanes hold copies.
+struct RoutedContext {
+    let packet: Packet
+    /// The Ethernet header with which it came; the IP header follows it at once.
+    let frame: UnsafeMutableRawPointer
+    /// Host-route key of the destination in ``vrf``, and its bucket.
+    var key: UInt64
+    var bucket: UnsafeRawPointer
+    /// FDB key of the source; 0 where sources are not learned from data.
+    var sourceKey: UInt64
+    /// Of the flow, once ``flags`` say so.
+    var hash: UInt32
+    /// Circuit index, ``PacketContext/fromTunnel``, or ``fromPort``.
+    var ingress: UInt32
+    /// Where the packet goes: what the lookup found, at last a hop.
+    var route: RouteValue
+    /// Bridge domain whose gateway it entered through; 0 from an L3VNI or a routed port.
+    var domain: UInt16
+    /// VRF that it entered, and the one whose route it takes (route leaking).
+    var vrf: UInt16
+    var egressVRF: UInt16
+    /// With ``DropReason/fragmentationNeeded``: largest IP packet that would have passed.
+    var mtu: UInt16
+    var flags: Flags
+    /// In the lane of ICMP errors: why it was dropped.
+    var reason: DropReason
+
+    struct Flags: OptionSet {
+        let rawValue: UInt8
+        static var isIPv6: Flags { Flags(rawValue: 1) }
+        static var hasHash: Flags { Flags(rawValue: 2) }
+        /// Made by this node: its TTL is not counted down, and no ICMP error answers it.
+        static var isOwn: Flags { Flags(rawValue: 4) }
+        /// Punted rather than dropped when there is no route: it came in on an underlay port.
+        static var puntsMiss: Flags { Flags(rawValue: 8) }
+    }
+    /// Entered through a routed or an underlay port, or made here.
+    static var fromPort: UInt32 { UInt32.max &- 2 }
+    @inline(__always) var isFromTunnel: Bool { ingress == PacketContext.fromTunnel }
+    @inline(__always) var isIPv6: Bool { flags.contains(.isIPv6) }
+    @inline(__always) var isOwn: Bool { flags.contains(.isOwn) }
+    @inline(__always) var ip: UnsafeMutableRawPointer { frame + EthernetHeader.byteCount }
 }
 
 /// Packets that leave together: those for one ethdev, for all kernel ports, or for the host.
@@ -49,6 +97,12 @@ struct Lane {
 
 /// Side lanes are counted here; pass 1 and 2 append to them, the drain empties them.
 struct SideLaneCounts {
+    /// Contexts of pass 1 beside those that are bridged.
+    var neighbors = 0
+    var routed = 0
+    var local = 0
+    var waiting = 0
+    var errors = 0
     var flooded = 0
     var punted = 0
     var discarded = 0
@@ -67,6 +121,13 @@ struct WorkerMemory {
 
     let received: UnsafeMutablePointer<MBuf>
     let contexts: UnsafeMutablePointer<PacketContext>
+    /// ARP, ND and DHCP frames, before they are bridged or routed.
+    let neighbors: UnsafeMutablePointer<PacketContext>
+    let routed: UnsafeMutablePointer<RoutedContext>
+    /// To addresses of gateways; for neighbours to be resolved; dropped with an ICMP error to come.
+    let local: UnsafeMutablePointer<RoutedContext>
+    let waiting: UnsafeMutablePointer<RoutedContext>
+    let errors: UnsafeMutablePointer<RoutedContext>
     let flooded: UnsafeMutablePointer<PacketContext>
     let punted: UnsafeMutablePointer<MBuf>
     let discarded: UnsafeMutablePointer<MBuf>
@@ -87,6 +148,8 @@ struct WorkerMemory {
 
     /// Packets in one burst.
     static var burst: Int { TableLimits.burst }
+    /// Side lanes that lanes before them fill, too.
+    static var sideLane: Int { 2 &* TableLimits.burst }
     /// The learn stamp changes every 2^27 cycles of the time stamp counter: 40 to 65 ms.
     static var stampShift: UInt64 { 27 }
 }

@@ -160,6 +160,10 @@ public struct Adjacency: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always) public var isIPv6: Bool { base[byte: 3] & 1 != 0 }
     /// IPv6 only: send UDP checksum 0 (RFC 6935).
     @inlinable @inline(__always) public var hasZeroChecksum: Bool { base[byte: 3] & 2 != 0 }
+    /// The outer header takes DSCP or TTL over from the inner packet.
+    @inlinable @inline(__always) public var copiesInner: Bool { base[byte: 3] & 12 != 0 }
+    @inlinable public var copiesDSCP: Bool { base[byte: 3] & 4 != 0 }
+    @inlinable public var copiesTTL: Bool { base[byte: 3] & 8 != 0 }
     /// Largest outer IP packet.
     @inlinable @inline(__always) public var mtu: UInt16 { base[raw16: 4] }
     @inlinable @inline(__always) public var checksumBase: UInt16 { base[raw16: 6] }

@@ -29,8 +29,11 @@ public struct TunnelPath: Hashable, Sendable {
 /// What the outer header says beside addresses.
 public struct OuterHeaderOptions: Hashable, Sendable {
     public var ttl: UInt8 = 64
-    /// DSCP in the upper six bits.
+    /// DSCP in the upper six bits; ECN is the inner packet's (RFC 6040).
     public var trafficClass: UInt8 = 0
+    /// The inner packet's DSCP and TTL instead, where it is IP; else the values above.
+    public var copiesDSCP = false
+    public var copiesTTL = false
     /// IPv6: send UDP checksum 0 (RFC 6935); Linux VTEPs refuse it by default.
     public var zeroChecksumIPv6 = false
     public init() {}
@@ -77,6 +80,7 @@ extension Adjacency {
         base.storeBytes(of: path.port, toByteOffset: 0, as: UInt16.self)
         base[byte: 2] = UInt8(udp + 16)
         base[byte: 3] = (remote.isV4 ? 0 : 1) | (options.zeroChecksumIPv6 ? 2 : 0)
+            | (options.copiesDSCP ? 4 : 0) | (options.copiesTTL ? 8 : 0)
         base.storeBytes(of: path.mtu, toByteOffset: 4, as: UInt16.self)
         base.storeBytes(of: UInt16(truncatingIfNeeded: sum), toByteOffset: 6, as: UInt16.self)
     }

@@ -50,6 +50,9 @@ public struct GatewayList: BitwiseCopyable, @unchecked Sendable {
     @inlinable public var ipv6Count: Int { Int(truncatingIfNeeded: words[1]) }
     /// As loaded from a packet.
     @inlinable public func ipv4(_ index: Int) -> UInt32 { UInt32(truncatingIfNeeded: words[2 &+ index]) }
+    @inlinable public func ipv4PrefixLength(_ index: Int) -> Int {
+        Int(truncatingIfNeeded: words[2 &+ index] &>> 32)
+    }
     /// As loaded from a packet.
     @inlinable public func ipv6(_ index: Int) -> (UInt64, UInt64) {
         let base = 2 &+ ipv4Count &+ index &* 3

@@ -1,0 +1,294 @@
+// Pass 1 of routing: which packets a gateway takes, and whether their headers are fit to be routed.
+
+import CDPDK
+import CLinux
+import Tables
+import Wire
+
+/// Where a packet to be routed came in.
+struct RouteOrigin {
+    /// As ``RoutedContext/ingress``.
+    let ingress: UInt32
+    /// As ``RoutedContext/domain``.
+    let domain: UInt16
+    let vrf: UInt16
+}
+
+/// Who handles a frame of a bridge domain.
+enum Service: Equatable {
+    case bridge
+    /// Addressed to the gateway.
+    case route
+    /// ARP, ND or DHCP: the neighbour lane looks at it first.
+    case neighbor
+}
+
+/// Decides by destination and kind, changing nothing. `available` bytes can be read, at least 14.
+@inline(__always)
+func service(
+    of frame: UnsafeMutableRawPointer, available: Int, in domain: UnsafePointer<BridgeDomain>
+) -> Service {
+    let gateway = domain.pointee.gatewayMAC
+    let isForGateway = EthernetHeader(at: frame).destination.rawValue == gateway && gateway != 0
+    let type = frame[raw16: 12]
+    if type == EtherType.ipv4.bigEndian {
+        // What looks like a DHCP server's answer in a packet without options is looked at closely.
+        if available >= 38, frame[raw32: 34] == DHCPPorts.toClient { return .neighbor }
+        return isForGateway ? .route : .bridge
+    }
+    if type == EtherType.ipv6.bigEndian, available >= 21, frame[byte: 20] != IPProtocol.icmpv6 {
+        return isForGateway ? .route : .bridge
+    }
+    return rareService(of: frame, available, isForGateway: isForGateway)
+}
+
+@inline(never)
+private func rareService(
+    of frame: UnsafeMutableRawPointer, _ available: Int, isForGateway: Bool
+) -> Service {
+    let type = frame[raw16: 12]
+    if type == EtherType.arp.bigEndian || type == EtherType.rarp.bigEndian { return .neighbor }
+    if type == EtherType.ipv6.bigEndian, available >= 55, frame[byte: 20] == IPProtocol.icmpv6 {
+        // Router and neighbour solicitations and advertisements, redirects (RFC 4861 section 4).
+        let message = frame[byte: 54]
+        if message >= 133, message <= 137 { return .neighbor }
+    }
+    return isForGateway ? .route : .bridge
+}
+
+/// The ports of DHCP as they lie in a packet (RFC 2131 section 4.1).
+enum DHCPPorts {
+    /// From 67 to 68.
+    @inline(__always) static var toClient: UInt32 { UInt32(67 &<< 16 | 68).bigEndian }
+}
+
+extension Pipeline {
+    /// A frame for the neighbour lane, which hands it on to pass 2 or keeps it.
+    @inline(never)
+    func handToNeighbors(_ packet: Packet, domain: UInt16, ingress: UInt32) {
+        let end = memory.pointee.side.neighbors
+        memory.pointee.neighbors[end] = bridged(packet, domain: domain, ingress: ingress)
+        memory.pointee.side.neighbors = end &+ 1
+    }
+
+    /// The context of a frame in a bridge domain, as pass 1 makes it.
+    func bridged(_ packet: Packet, domain: UInt16, ingress: UInt32) -> PacketContext {
+        let fdb = state.pointee.fdb
+        let frame = packet.frame
+        let ethernet = EthernetHeader(at: frame)
+        let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
+        let isLearned = ingress < PacketContext.fromGateway
+        let sourceKey = isLearned ? FDBKey.make(domain: domain, mac: ethernet.source.rawValue) : 0
+        return PacketContext(
+            packet: packet, frame: frame, destinationKey: key, destinationBucket: fdb.bucket(of: key),
+            sourceKey: sourceKey, sourceBucket: fdb.bucket(of: sourceKey),
+            hash: FlowHash.of(frame: frame, available: packet.contiguous), ingress: ingress, domain: domain)
+    }
+
+    /// A packet for a gateway, a router MAC or a routed port: checks its IP header, finds its
+    /// host-route bucket. It goes to the routing passes, to a side lane, or is dropped.
+    @inline(never)
+    func startRouting(
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, flags: RoutedContext.Flags = []
+    ) {
+        let frame = packet.frame
+        let key: UInt64
+        var flags = flags
+        switch routability(of: packet) {
+        case .ipv4(let byteCount):
+            packet.trim(to: EthernetHeader.byteCount &+ byteCount)
+            key = HostKey.make(origin.vrf, ipv4: frame[be32: 30])
+        case .ipv6(let byteCount):
+            packet.trim(to: EthernetHeader.byteCount &+ byteCount)
+            flags.insert(.isIPv6)
+            key = HostKey.make(
+                origin.vrf, ipv6: UInt64(bigEndian: frame[raw64: 38]), UInt64(bigEndian: frame[raw64: 46]))
+        case .linkLocal(let byteCount, let isIPv6):
+            packet.trim(to: EthernetHeader.byteCount &+ byteCount)
+            if isIPv6 { flags.insert(.isIPv6) }
+            key = 0
+        case .drop(let reason):
+            refuse(packet, origin, sourceKey: sourceKey, reason)
+            return
+        }
+        let bucket = state.pointee.hosts.table.bucket(of: key)
+        pe_prefetch(bucket)
+        let context = RoutedContext(
+            packet: packet, frame: frame, key: key, bucket: bucket, sourceKey: sourceKey, hash: 0,
+            ingress: origin.ingress, route: .miss, domain: origin.domain, vrf: origin.vrf,
+            egressVRF: origin.vrf, mtu: 0, flags: flags, reason: .noRoute)
+        // Link-local addresses, and gateways of domains that do not route.
+        if key &>> 48 == 0 {
+            onLink(context)
+            return
+        }
+        memory.pointee.counters.add(
+            vrf: origin.vrf,
+            origin.ingress == PacketContext.fromTunnel ? .tunnelInPackets : .localInPackets,
+            bytes: UInt64(packet.byteCount))
+        let end = memory.pointee.side.routed
+        memory.pointee.routed[end] = context
+        memory.pointee.side.routed = end &+ 1
+    }
+
+    /// A packet that no route leads any further: for an address of the gateway that it reached, or
+    /// for the host behind the port.
+    @inline(never)
+    private func onLink(_ context: RoutedContext) {
+        var context = context
+        learnSource(of: context)
+        if context.ingress == RoutedContext.fromPort {
+            punt(context.packet)
+        } else if isGateway(context) {
+            context.route = RouteValue(.local, UInt32(context.domain))
+            appendLocal(&context)
+        } else {
+            drop(context.packet, context.vrf == 0 ? .noRouting : .martianAddress)
+        }
+    }
+    /// Whether the destination is an address of the gateway through which the packet came.
+    private func isGateway(_ context: RoutedContext) -> Bool {
+        guard context.domain != 0,
+            let gateways = state.pointee.domains[Int(context.domain)].gateways
+        else { return false }
+        return context.isIPv6
+            ? gateways.contains(ipv6: context.frame[raw64: 38], context.frame[raw64: 46])
+            : gateways.contains(ipv4: context.frame[raw32: 30])
+    }
+
+    @inline(never)
+    private func refuse(
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ reason: DropReason
+    ) {
+        if sourceKey != 0 {
+            learn(
+                sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: origin.ingress,
+                memory.pointee.learning.currentPeriod)
+        }
+        // A domain that does not route says so of everything that its gateway does not take.
+        drop(packet, origin.vrf == 0 && reason == .notRoutable ? .noRouting : reason)
+    }
+    @inline(never)
+    private func learnSource(of context: RoutedContext) {
+        if context.sourceKey == 0 { return }
+        learn(
+            context.sourceKey, state.pointee.fdb.bucket(of: context.sourceKey), circuit: context.ingress,
+            memory.pointee.learning.currentPeriod)
+    }
+
+    /// A frame on a routed port: routed when it is for the port's own MAC and IP, else the host's.
+    @inline(never)
+    func admitRouted(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
+        switch portAdmission(of: packet, on: entry) {
+        case .route:
+            startRouting(
+                packet, RouteOrigin(ingress: RoutedContext.fromPort, domain: 0, vrf: entry.pointee.vrf),
+                sourceKey: 0)
+        case .punt: punt(packet)
+        case .drop(let reason): drop(packet, reason)
+        }
+    }
+
+    /// A packet on an underlay port that is not VXLAN for this node: the host's, or routed where the
+    /// default VRF has host legs.
+    @inline(never)
+    func passThrough(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
+        let vrf = entry.pointee.vrf
+        guard vrf != 0, case .route = portAdmission(of: packet, on: entry),
+            !isForTunnelEndpoint(packet)
+        else {
+            punt(packet)
+            return
+        }
+        startRouting(
+            packet, RouteOrigin(ingress: RoutedContext.fromPort, domain: 0, vrf: vrf), sourceKey: 0,
+            flags: .puntsMiss)
+    }
+    private func isForTunnelEndpoint(_ packet: Packet) -> Bool {
+        let frame = packet.frame
+        if frame[raw16: 12] == EtherType.ipv4.bigEndian {
+            return packet.contiguous >= 34 && state.pointee.isLocal(ipv4: frame[raw32: 30])
+        }
+        return packet.contiguous >= 54 && state.pointee.isLocal(ipv6: frame[raw64: 38], frame[raw64: 46])
+    }
+}
+
+/// What becomes of a frame on a routed port.
+enum PortAdmission: Equatable {
+    case route
+    /// ARP, ND, routing protocols, whatever is not IP: the host's.
+    case punt
+    case drop(DropReason)
+}
+
+/// Decides about a frame on a routed port, changing nothing.
+func portAdmission(of packet: Packet, on entry: UnsafePointer<PortEntry>) -> PortAdmission {
+    guard packet.contiguous >= EthernetHeader.byteCount else { return .drop(.truncatedFrame) }
+    let ethernet = EthernetHeader(at: packet.frame)
+    let source = ethernet.source
+    if source.isMulticast { return .drop(.multicastSource) }
+    if source.isZero { return .drop(.zeroSource) }
+    if source.rawValue == entry.pointee.mac { return .drop(.ownSourceMAC) }
+    if ethernet.destination.isMulticast { return .punt }
+    if ethernet.destination.rawValue != entry.pointee.mac { return .drop(.otherDestinationMAC) }
+    let type = ethernet.etherTypeRaw
+    return type == EtherType.ipv4.bigEndian || type == EtherType.ipv6.bigEndian ? .route : .punt
+}
+
+/// Whether a packet may be routed.
+enum Routability: Equatable {
+    /// Bytes of the IP packet.
+    case ipv4(byteCount: Int)
+    case ipv6(byteCount: Int)
+    /// Right, but source or destination is of this link alone.
+    case linkLocal(byteCount: Int, isIPv6: Bool)
+    case drop(DropReason)
+}
+
+/// Decides about the IP packet behind an Ethernet header, changing nothing (RFC 1812 section 5.2.2 and
+/// 5.3.7, RFC 8200 section 3). The frame has at least 14 bytes.
+@inline(__always)
+func routability(of packet: Packet) -> Routability {
+    let frame = packet.frame
+    let start = EthernetHeader.byteCount
+    let type = frame[raw16: 12]
+    guard type == EtherType.ipv4.bigEndian else { return rareRoutability(of: packet, type) }
+    guard packet.contiguous >= start &+ IPv4Header.byteCount else { return .drop(.innerIPv4Header) }
+    let ip = IPv4Header(at: frame + start)
+    var headerByteCount = IPv4Header.byteCount
+    if frame[byte: start] != 0x45 {
+        headerByteCount = ip.headerByteCount
+        guard ip.version == 4, headerByteCount >= IPv4Header.byteCount,
+            packet.contiguous >= start &+ headerByteCount
+        else { return .drop(.innerIPv4Header) }
+    }
+    let total = Int(ip.totalLength)
+    guard total >= headerByteCount, start &+ total <= packet.byteCount,
+        ip.isChecksumValid(headerByteCount: headerByteCount)
+    else { return .drop(.innerIPv4Header) }
+    let source = ip.sourceRaw
+    let destination = ip.destinationRaw
+    guard IPv4Scope.isHost(raw: source), IPv4Scope.isHost(raw: destination) else {
+        return .drop(.martianAddress)
+    }
+    if IPv4Scope.isLinkLocal(raw: source) || IPv4Scope.isLinkLocal(raw: destination) {
+        return .linkLocal(byteCount: total, isIPv6: false)
+    }
+    return .ipv4(byteCount: total)
+}
+
+@inline(never)
+private func rareRoutability(of packet: Packet, _ type: UInt16) -> Routability {
+    guard type == EtherType.ipv6.bigEndian else { return .drop(.notRoutable) }
+    let frame = packet.frame
+    let start = EthernetHeader.byteCount
+    guard packet.contiguous >= start &+ IPv6Header.byteCount else { return .drop(.innerIPv6Header) }
+    let ip = IPv6Header(at: frame + start)
+    let total = IPv6Header.byteCount &+ Int(ip.payloadLength)
+    guard ip.version == 6, start &+ total <= packet.byteCount else { return .drop(.innerIPv6Header) }
+    let source = RawIPv6(at: frame + (start &+ 8))
+    let destination = RawIPv6(at: frame + (start &+ 24))
+    guard source.isHost, destination.isHost else { return .drop(.martianAddress) }
+    if source.isLinkLocal || destination.isLinkLocal { return .linkLocal(byteCount: total, isIPv6: true) }
+    return .ipv6(byteCount: total)
+}
