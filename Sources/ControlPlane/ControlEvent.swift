@@ -40,6 +40,10 @@ public enum ControlEvent: Sendable {
     case exceptionAttached(port: UInt16, interface: UInt32, name: String)
     /// The shadow devices of a VNI exist.
     case shadowAttached(vni: VNI, bridge: UInt32, vxlan: UInt32, attachment: UInt32)
+    /// The shadow devices of an L3VNI exist; `bridge` is its SVI.
+    case shadowL3Attached(vni: VNI, bridge: UInt32, vxlan: UInt32)
+    /// The kernel's VRF device of a configured VRF exists.
+    case vrfAttached(name: String, interface: UInt32, table: UInt32)
     case tick
 }
 

@@ -250,6 +250,30 @@ extension ControlState {
         }
     }
 
+    // MARK: Shadow devices
+
+    mutating func attachL3Shadow(
+        _ vni: VNI,
+        _ bridge: UInt32,
+        _ vxlan: UInt32,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
+    ) {
+        guard configuration.l3vnis.contains(where: { $0.vni == vni }) else { return }
+        l3Shadows[vni] = (bridge, vxlan)
+        changes.underlay = true
+    }
+    mutating func attachVRF(
+        _ name: String,
+        _ table: UInt32,
+        _ now: Instant,
+        _ effects: inout [ControlEffect]
+    ) {
+        guard numbering.vrf(named: name) != nil else { return }
+        vrfTables[name] = table
+        changes.underlay = true
+    }
+
     // MARK: Links
 
     mutating func follow(

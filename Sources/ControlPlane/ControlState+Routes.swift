@@ -105,8 +105,8 @@ extension ControlState {
 
     /// The table of a VRF; nil while its kernel device is not there.
     func table(ofVRF name: String) -> UInt32? {
-        if let table = configuration.l3vnis.first(where: { $0.vrf == name })?.table { return table }
-        if name == "default" { return RouteIntent.mainTable }
-        return links.table(ofVRF: name)
+        if name == Configuration.defaultVRF { return RouteIntent.mainTable }
+        return links.table(ofVRF: name) ?? vrfTables[name]
+            ?? configuration.l3vnis.first { $0.vrf == name }?.table
     }
 }

@@ -28,6 +28,11 @@ public struct ControlState {
     var waiting: [UInt32: [WaitingRow]] = [:]
     var waitingCount = 0
 
+    /// SVI and vxlan device of each L3VNI that pe-dp made devices for.
+    var l3Shadows: [VNI: (bridge: UInt32, vxlan: UInt32)] = [:]
+    /// Tables of the VRF devices that were there at the start, before the first dump shows them.
+    var vrfTables: [String: UInt32] = [:]
+
     // Local MACs, as FDB keys.
     var localKeys: Set<UInt64> = []
     var exportRetry: Set<UInt64> = []
@@ -113,6 +118,9 @@ public struct ControlState {
         case .exceptionAttached(let port, let interface, _): attachException(port, interface)
         case .shadowAttached(let vni, let bridge, let vxlan, let attachment):
             attachShadow(vni, bridge, vxlan, attachment, now, &effects)
+        case .shadowL3Attached(let vni, let bridge, let vxlan):
+            attachL3Shadow(vni, bridge, vxlan, now, &effects)
+        case .vrfAttached(let name, _, let table): attachVRF(name, table, now, &effects)
         case .tick: tick(now, &effects)
         }
         buryRouterMACs()

@@ -182,6 +182,9 @@ extension KernelPort {
                 "set the MTU of \(name)",
                 definition
             )
+            if let master = definition.master {
+                try enslave(opened.interfaceIndex, name, to: master, definition)
+            }
             for prefix in definition.addresses {
                 let bytes = prefix.address.bytes
                 try check(
@@ -202,6 +205,22 @@ extension KernelPort {
             throw error
         }
         return opened
+    }
+
+    /// While it is down: the kernel takes IPv6 addresses from a device that changes its VRF.
+    private static func enslave(
+        _ index: Int32,
+        _ name: String,
+        to master: String,
+        _ definition: PortDefinition
+    ) throws(PortError) {
+        let masterIndex = pe_interface_index(master)
+        try check(masterIndex, "find \(master), the VRF device of TAP \(name)", definition)
+        try check(
+            pe_interface_set_master(index, masterIndex),
+            "put TAP \(name) into \(master)",
+            definition
+        )
     }
 
     private static func mac(

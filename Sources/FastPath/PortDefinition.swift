@@ -28,6 +28,8 @@ public struct PortDefinition: @unchecked Sendable {
     public var namespace: String?
     /// Addresses that a TAP gets.
     public var addresses: [IPPrefix] = []
+    /// The bridge or VRF device that a TAP is put into before it gets addresses; nil for none.
+    public var master: String?
     /// Marks an exception TAP: the port whose host traffic it carries.
     ///
     /// Its frames reach that port's worker through ``WorkerIO/exceptionRing``.

@@ -1,11 +1,19 @@
 // The running daemon: starts both planes in order, joins them, and takes them down again.
 
+import CLinux
 import ControlPlane
 import FastPath
 import Glibc
 import Logging
 import Tables
 import Wire
+
+/// How many VNIs, VRFs and attachment TAPs FRR is shown.
+struct ShadowCounts {
+    var vnis = 0
+    var vrfs = 0
+    var taps = 0
+}
 
 /// Why the daemon cannot start; says what to do.
 struct DaemonError: Error, CustomStringConvertible {
@@ -34,7 +42,9 @@ final class Daemon: @unchecked Sendable {
     private var fpm: FPMServer?
     private var admin: AdminServer?
     private(set) var workers: [Worker] = []
-    private(set) var shadowCount = 0
+    private(set) var shadowCounts = ShadowCounts()
+    /// VRFs whose kernel device is there, of pe-dp's own making or found.
+    private(set) var vrfDevices: Set<String> = []
     private var watch: PortStateWatch?
     /// Of each exception TAP its port, and its name in the kernel.
     private var exceptions: [UInt16: (port: UInt16, name: String)] = [:]
@@ -94,8 +104,9 @@ final class Daemon: @unchecked Sendable {
         }
         self.registry = registry
         if needsControlNamespace { namespace = try NetworkNamespace(configuration.control.netns) }
-        var events = try openPorts(registry)
-        events += try makeShadow()
+        // The VRF devices must be there before the TAPs of routed ports, which are put into them.
+        let shadowEvents = try makeShadow()
+        let events = try openPorts(registry) + shadowEvents
 
         let loop = ControlLoop(state: state, compiler: compiler) { [weak self] in self?.perform($0) }
         self.loop = loop
@@ -182,29 +193,45 @@ final class Daemon: @unchecked Sendable {
         tap.addresses = exception.addresses
         tap.exceptionOf = index
         tap.namespace = namespace?.path
+        if let vrf = port.vrf, vrf != Configuration.defaultVRF {
+            tap.master = vrf
+            if !hasVRFDevice(vrf) {
+                // In the namespace's own table its subnets would be those of another VRF.
+                tap.master = nil
+                tap.addresses = []
+                let text =
+                    "port \(port.name): VRF \(vrf) has no kernel device: its exception TAP has no addresses, "
+                    + "and FRR cannot speak there; modprobe vrf, or ip link add \(vrf) type vrf table …"
+                logger.error("\(text)")
+                alerts.add(text)
+            }
+        }
         return tap
+    }
+
+    /// Whether the control namespace has the VRF device, pe-dp's own or another's.
+    private func hasVRFDevice(_ name: String) -> Bool {
+        if vrfDevices.contains(name) { return true }
+        guard let namespace else { return false }
+        return (try? namespace.run { pe_interface_index(name) }).map { $0 > 0 } ?? false
     }
 
     /// The kernel devices that let a stock FRR see the VNIs.
     private func makeShadow() throws -> [ControlEvent] {
         guard wantsShadow, let namespace else { return [] }
-        let endpoints = configuration.underlays.flatMap(\.tunnelEndpoints)
-        let wanted = configuration.l2vnis.compactMap { vni -> ShadowVNI? in
-            guard let local = endpoints.first(where: { $0.isV4 != vni.underlayIsIPv6 }) ?? endpoints.first
-            else { return nil }
-            return ShadowVNI(vni: vni.vni, local: local)
-        }
         let shadow = try ShadowDevices(in: namespace) { [logger] in logger.log($0, $1) }
         self.shadow = shadow
-        let outcome = try shadow.ensure(wanted)
+        let wanted = configuration.shadowDevices
+        let outcome = try shadow.ensure(wanted.vnis, vrfs: wanted.vrfs)
         for problem in outcome.problems {
             logger.error("\(problem)")
             alerts.add(problem)
         }
-        shadowCount = outcome.attachments.count
-        return outcome.attachments.map {
-            .shadowAttached(vni: $0.vni, bridge: $0.bridge, vxlan: $0.vxlan, attachment: $0.attachment)
-        }
+        shadowCounts = ShadowCounts(
+            vnis: outcome.attachments.count, vrfs: outcome.vrfs.count,
+            taps: outcome.attachments.count { $0.attachment != 0 })
+        vrfDevices = Set(outcome.vrfs.map(\.name))
+        return outcome.events
     }
 
     private func makeFeed(_ loop: ControlLoop, _ firstDump: Latch) throws -> KernelFeed? {

@@ -315,7 +315,7 @@ final class Replay {
         }
         let show = ShowSource(
             state: state, tables: tables, numbering: numbering,
-            statuses: [:], shadowCount: 0, now: now)
+            statuses: [:], shadow: ShadowCounts(), now: now)
         var everything: [String: Any] = [:]
         for topic in ShowTopic.allCases {
             let json = try show.answer(topic).json()

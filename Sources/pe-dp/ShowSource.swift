@@ -14,7 +14,7 @@ struct ShowSource {
     let numbering: PortNumbering
     /// What the ports themselves say; empty in a replay.
     let statuses: [UInt16: PortStatus]
-    let shadowCount: Int
+    let shadow: ShadowCounts
     let now: Instant
 
     func answer(_ topic: ShowTopic) -> ShowAnswer {
@@ -137,8 +137,8 @@ struct ShowSource {
         row.listen = state.configuration.control.fpmListen
         row.kernel.netns = state.configuration.control.netns
         row.shadow = ControlRow.Shadow(
-            isEnabled: state.configuration.control.shadow, bridges: shadowCount, vxlans: shadowCount, vrfs: 0,
-            taps: shadowCount)
+            isEnabled: state.configuration.control.shadow, bridges: shadow.vnis, vxlans: shadow.vnis,
+            vrfs: shadow.vrfs, taps: shadow.taps)
         row.learnOverflows = tables.counters.total(.learnRingFull)
         return row
     }
@@ -153,7 +153,7 @@ struct DaemonShow: ShowProvider {
         let asked = daemon.loop?.ask { state, tables in
             let source = ShowSource(
                 state: state, tables: tables, numbering: daemon.numbering,
-                statuses: daemon.registry?.allStatus() ?? [:], shadowCount: daemon.shadowCount,
+                statuses: daemon.registry?.allStatus() ?? [:], shadow: daemon.shadowCounts,
                 now: ControlLoop.monotonic())
             reply(source.answer(topic))
         }

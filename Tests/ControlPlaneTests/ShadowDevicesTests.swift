@@ -30,7 +30,7 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
         ]
     }
     private func plan(_ vni: ShadowVNI, _ links: [LinkMessage]) -> ShadowPlan {
-        ShadowPlan(wanted: [vni], port: 14789, links: links)
+        ShadowPlan(ShadowWanted(vnis: [vni]), port: 14789, ShadowView(links: links))
     }
 
     @Test func whatIsRightIsNotTouched() throws {
@@ -82,9 +82,9 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
 
     @Test func devicesOfVNIsNoLongerWantedAreLeftovers() throws {
         let old = try wanted(7)
-        let plan = ShadowPlan(wanted: [], port: 14789, links: right(old))
+        let plan = ShadowPlan(ShadowWanted(vnis: []), port: 14789, ShadowView(links: right(old)))
         #expect(plan.leftovers.map(\.device) == ["peac7", "pebr7", "pevx7"])
-        #expect(ShadowPlan(wanted: [], port: 14789, links: right(old, group: 0)).leftovers.map(\.device) == ["peac7"])
+        #expect(ShadowPlan(ShadowWanted(vnis: []), port: 14789, ShadowView(links: right(old, group: 0))).leftovers.map(\.device) == ["peac7"])
     }
 
     @Test func namesFitTheLargestVNI() throws {

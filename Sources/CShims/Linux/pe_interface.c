@@ -150,6 +150,37 @@ int pe_interface_set_up(const char *name) {
   return rc < 0 ? rc : device_ioctl(SIOCSIFFLAGS, &request);
 }
 
+/// Sends one route netlink request and waits for its acknowledgement.
+static int route_request(struct nlmsghdr *request) {
+  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+  if (fd < 0) return -errno;
+  struct {
+    struct nlmsghdr header;
+    struct nlmsgerr body;
+    uint8_t rest[256];
+  } reply;
+  int rc = 0;
+  if (send(fd, request, request->nlmsg_len, 0) < 0 || recv(fd, &reply, sizeof reply, 0) < 0) rc = -errno;
+  else if (reply.header.nlmsg_type == NLMSG_ERROR) rc = reply.body.error;
+  close(fd);
+  return rc;
+}
+
+int pe_interface_set_master(int ifindex, int master) {
+  struct {
+    struct nlmsghdr header;
+    struct ifinfomsg body;
+    struct rtattr attribute;
+    int32_t master;
+  } request = {
+      .header = {.nlmsg_len = sizeof request, .nlmsg_type = RTM_SETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+      .body = {.ifi_family = AF_UNSPEC, .ifi_index = ifindex},
+      .attribute = {.rta_len = RTA_LENGTH(sizeof(int32_t)), .rta_type = IFLA_MASTER},
+      .master = master,
+  };
+  return route_request(&request.header);
+}
+
 int pe_interface_add_address(int ifindex, const uint8_t *address, uint32_t byte_count, uint8_t prefix_length) {
   struct {
     struct nlmsghdr header;
@@ -170,17 +201,7 @@ int pe_interface_add_address(int ifindex, const uint8_t *address, uint32_t byte_
     used += RTA_SPACE(byte_count);
   }
   request.header.nlmsg_len = NLMSG_LENGTH(sizeof request.body) + used;
-  int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-  if (fd < 0) return -errno;
-  struct {
-    struct nlmsghdr header;
-    struct nlmsgerr body;
-    uint8_t rest[256];
-  } reply;
-  int rc = 0;
-  if (send(fd, &request, request.header.nlmsg_len, 0) < 0 || recv(fd, &reply, sizeof reply, 0) < 0) rc = -errno;
-  else if (reply.header.nlmsg_type == NLMSG_ERROR) rc = reply.body.error;
-  close(fd);
+  int rc = route_request(&request.header);
   return rc == -EEXIST ? 0 : rc;
 }
 

@@ -14,7 +14,9 @@ public enum KernelRequest: Hashable, Sendable {
     case deleteNeighbor(interface: UInt32, address: IPAddress)
     /// Has the kernel send ARP or ND for the address when it does not know it (NTF_USE).
     case resolveNeighbor(interface: UInt32, address: IPAddress)
-    case createBridge(name: String, mac: MACAddress, group: UInt32)
+    /// - Parameter master: the VRF device that it is born in; 0 for none.
+    case createBridge(name: String, mac: MACAddress, group: UInt32, master: UInt32 = 0)
+    case createVRF(name: String, table: UInt32, group: UInt32)
     /// A vxlan device in `bridge` that neither learns nor sends to the assigned UDP port.
     case createVXLAN(
         name: String, vni: VNI, local: IPAddress, port: UInt16, bridge: UInt32, group: UInt32)
@@ -22,6 +24,7 @@ public enum KernelRequest: Hashable, Sendable {
     /// Every device of the group at once: the kernel waits for its readers once instead of once for
     /// each.
     case deleteLinks(group: UInt32)
+    /// Into a bridge or a VRF; 0 out of it.
     case setMaster(interface: UInt32, bridge: UInt32)
     case setGroup(interface: UInt32, group: UInt32)
     case setMTU(interface: UInt32, mtu: UInt32)
@@ -42,12 +45,14 @@ public enum KernelRequest: Hashable, Sendable {
         case .addNeighbor(_, let address, let mac): "add neighbor \(address) (\(mac))"
         case .deleteNeighbor(_, let address): "delete neighbor \(address)"
         case .resolveNeighbor(_, let address): "resolve neighbor \(address)"
-        case .createBridge(let name, _, _): "create bridge \(name)"
+        case .createBridge(let name, _, _, _): "create bridge \(name)"
+        case .createVRF(let name, let table, _): "create VRF device \(name) (table \(table))"
         case .createVXLAN(let name, let vni, let local, let port, _, _):
             "create vxlan device \(name) (VNI \(vni), local \(local), UDP port \(port))"
         case .deleteLink: "delete the device"
         case .deleteLinks(let group): "delete the devices of group \(group)"
-        case .setMaster(_, let bridge): "put the device into the bridge with ifindex \(bridge)"
+        case .setMaster(_, let bridge): bridge == 0
+            ? "take the device out of its master" : "put the device into the bridge or VRF with ifindex \(bridge)"
         case .setGroup(_, let group): "set device group \(group)"
         case .setMTU(_, let mtu): "set MTU \(mtu)"
         case .setMAC(_, let mac): "set MAC \(mac)"
@@ -68,7 +73,7 @@ public enum KernelRequest: Hashable, Sendable {
             .setMAC(let index, _), .setUp(let index, _), .disableAddressGeneration(let index),
             .setBridgePort(let index, _), .addAddress(let index, _), .deleteAddress(let index, _):
             index
-        case .createBridge, .createVXLAN, .deleteLinks: 0
+        case .createBridge, .createVXLAN, .createVRF, .deleteLinks: 0
         }
     }
 }
@@ -213,7 +218,7 @@ extension KernelRequest {
         var flags = RequestFlag.request | RequestFlag.ack
         var header = linkHeader(interface)
         switch self {
-        case .createBridge, .createVXLAN:
+        case .createBridge, .createVXLAN, .createVRF:
             type = MessageType.newLink
             flags |= creation
         case .deleteLink, .deleteLinks: type = MessageType.deleteLink
@@ -237,10 +242,18 @@ extension KernelRequest {
 
     private func writeLink(_ writer: inout MessageWriter) {
         switch self {
-        case .createBridge(let name, let mac, let group):
+        case .createVRF(let name, let table, let group):
+            writer.put(Self.name, string: name)
+            writer.put(Self.group, u32: group)
+            writer.nest(Self.linkInfo) { info in
+                info.put(Self.infoKind, string: "vrf")
+                info.nest(Self.infoData) { $0.put(1, u32: table) }  // IFLA_VRF_TABLE
+            }
+        case .createBridge(let name, let mac, let group, let master):
             writer.put(Self.name, string: name)
             writer.put(Self.address, mac.bytes)
             writer.put(Self.group, u32: group)
+            if master != 0 { writer.put(Self.master, u32: master) }
             writer.nest(Self.linkInfo) { $0.put(Self.infoKind, string: "bridge") }
         case .createVXLAN(let name, let vni, let local, let port, let bridge, let group):
             writer.put(Self.name, string: name)

@@ -106,6 +106,8 @@ int pe_interface_set_mac(const char *name, const uint8_t mac[_Nonnull 6]);
 /// IFF_UP and IFF_RUNNING as bits 0 and 1, in the namespace of socket `fd`.
 int pe_interface_state(int fd, const char *name);
 int pe_interface_set_up(const char *name);
+/// Puts a device into a bridge or VRF.
+int pe_interface_set_master(int ifindex, int master);
 /// Adds an address of `byte_count` 4 or 16; one that is already there is no error.
 int pe_interface_add_address(int ifindex, const uint8_t *address, uint32_t byte_count, uint8_t prefix_length);
 
