@@ -96,7 +96,7 @@ class KernelPE(PE):
             # The kernel would leave the outer UDP checksum to the veth's offload, unseen.
             self.control.run(["ethtool", "-K", "up0", "tx", "off"])
         if self.lab.family == 6:
-            self.control.ip(f"-6 route add default via {self.spine_ip}")
+            self.control.ip(f"-6 route add fd00:65::/64 via {self.spine_ip}")
         for vni in self.vnis():
             self._make_vni(vni, self.lab.vnis[vni])
         for host in self.hosts():
@@ -111,7 +111,7 @@ class KernelPE(PE):
         # pe2 shows that a VTEP with default settings is understood. In pe1's place the kernel
         # sends what is asked of pe-dp.
         like_pedp = self.number == 1 and self.lab.family == 4
-        options = "noudpcsum df set" if like_pedp else ""
+        options = self.vxlan_options() + (" noudpcsum df set" if like_pedp else "")
         sources = "srcport 49152 65535" if self.number == 1 else ""
         self.control.ip(f"link add {vxlan} type vxlan id {vni} local {self.vtep} dstport {port} "
                         f"nolearning {sources} {options}")
@@ -121,6 +121,9 @@ class KernelPE(PE):
         self.control.bridge(f"link set dev {vxlan} learning off")
         self.control.ip(f"link set {vxlan} up")
         self.control.ip(f"link set {bridge} up")
+
+    def vxlan_options(self):
+        return ""
 
     def _static_rows(self):
         """The forwarding state that EVPN would bring: flood rows and the other side's MACs."""

@@ -2,7 +2,10 @@
 import collections
 import time
 
-from . import basics, faults, mobility, refusals, wirecheck
+from . import (basics, faults, l3hosts, l3leg, l3paths, l3routing, l3wire, mobility, refusals,
+               wirecheck)
+from .l3nodes import RoutedKernelPE, RoutedPeDP
+from .l3topology import L3Lab
 from .nodes import KernelPE
 from .pedp import PeDP
 from .report import run_scenario
@@ -36,31 +39,63 @@ SCENARIOS = [Scenario(*row) for row in (
     ("examples", "the packaged example configurations", refusals.examples),
     ("many-ports", "600 kernel ports", refusals.many_ports),
     ("resources", "memory, idle CPU, time to ready", faults.resources),
+    ("l3-converge", "EVPN with type 5 tells the PEs about each other", l3routing.converge),
+    ("l3-ping", "hosts of three subnets ping each other; gateways", l3routing.ping),
+    ("l3-tcp", "TCP across and within subnets", l3routing.tcp),
+    ("l3-agreement", "FRR announces what pe1 has", l3routing.agreement),
+    ("local-subnets", "subnets of one node do not use the underlay", l3routing.local_subnets),
+    ("type5", "a prefix comes and goes", l3routing.type5),
+    ("ecmp", "a prefix behind two VTEPs: spread, loss and return of one", l3paths.ecmp),
+    ("suppression", "ARP and ND for known and unknown hosts", l3hosts.suppression),
+    ("l3-move", "a host moves with its address", l3hosts.move),
+    ("silent-host", "a silent host stays advertised", l3hosts.silent_host),
+    ("host-leg", "BGP and BFD with a router on a routed port", l3leg.host_leg),
+    ("l3-wire", "routed packets in the tunnel: headers, DSCP, ECN, TTL", l3wire.wire),
+    ("l3-mtu", "path MTU", l3wire.mtu),
+    ("no-route", "unreachable, time exceeded", l3routing.no_route),
 )]
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
-Variant = collections.namedtuple("Variant", "summary pe1 pe2 family split scenarios")
+Variant = collections.namedtuple("Variant", "summary kinds family split scenarios routed",
+                                 defaults=(False,))
 
+_L3 = [name for name in BY_NAME if BY_NAME[name].function.__module__.startswith("pelab.l3")]
+_L2 = [name for name in BY_NAME if name not in _L3]
+_MIXED = {"pe1": "pe-dp", "pe2": "kernel"}
+_BOTH = {"pe1": "pe-dp", "pe2": "pe-dp"}
 # The other labs repeat what can differ there.
 _CORE = ["converge", "ping", "tcp", "mtu", "exactly-once", "vlan"]
 VARIANTS = {
-    "frr": Variant("pe1 pe-dp + FRR, pe2 kernel + FRR", "pe-dp", "kernel", 4, False,
-                   [scenario.name for scenario in SCENARIOS]),
-    "both": Variant("pe-dp + FRR on both sides", "pe-dp", "pe-dp", 4, False,
+    "frr": Variant("pe1 pe-dp + FRR, pe2 kernel + FRR", _MIXED, 4, False, _L2),
+    "both": Variant("pe-dp + FRR on both sides", _BOTH, 4, False,
                     _CORE + ["agreement", "first-frame", "move"]),
-    "split": Variant("pe1's ports in one namespace, its FRR in another", "pe-dp", "kernel", 4,
+    "split": Variant("pe1's ports in one namespace, its FRR in another", _MIXED, 4,
                      True, ["converge", "ping", "exactly-once", "first-frame"]),
     "v6": Variant("IPv6 underlay, static state, pe2 the kernel's VTEP with default settings",
-                  "pe-dp", "kernel", 6, False, _CORE + ["underlay"]),
-    "v6-both": Variant("IPv6 underlay, static state, pe-dp on both sides", "pe-dp", "pe-dp", 6,
-                       False, _CORE),
+                  _MIXED, 6, False, _CORE + ["underlay"]),
+    "v6-both": Variant("IPv6 underlay, static state, pe-dp on both sides", _BOTH, 6, False, _CORE),
+    "l3": Variant("routed: pe1 pe-dp + FRR, pe2 and pe3 kernel + FRR",
+                  dict(_MIXED, pe3="kernel"), 4, False, _L3, True),
+    "l3-both": Variant("routed: pe-dp + FRR on pe1 and pe2, pe3 kernel + FRR",
+                       dict(_BOTH, pe3="kernel"), 4, False,
+                       ["l3-converge", "l3-ping", "l3-tcp", "l3-agreement", "suppression",
+                        "l3-move"], True),
+    "l3-v6": Variant("routed: IPv6 underlay, static state, pe2 the kernel", _MIXED, 6, False,
+                     ["l3-ping", "l3-tcp", "local-subnets", "suppression", "l3-wire", "l3-mtu",
+                      "no-route"], True),
 }
 # What the demonstration shows, in this order.
 DEMO = ["converge", "ping", "offloads", "tcp", "mtu", "exactly-once", "agreement", "kernel-idle",
         "underlay", "first-frame", "move", "sticky"]
 
 
+# Run only when they are asked for.
+ON_REQUEST = ("l3", "l3-both", "l3-v6")
+
+
 def make_pe(lab, name, kind):
+    if isinstance(lab, L3Lab):
+        return (RoutedPeDP if kind == "pe-dp" else RoutedKernelPE)(lab, name)
     return (PeDP if kind == "pe-dp" else KernelPE)(lab, name)
 
 
@@ -70,25 +105,26 @@ def run_variant(report, name, wanted, kernel=False, keep=False, show=None):
     chosen = [BY_NAME[s] for s in variant.scenarios if not wanted or s in wanted]
     if not chosen:
         return
-    kinds = {"pe1": variant.pe1, "pe2": variant.pe2}
+    kinds = dict(variant.kinds)
     title = variant.summary
     if kernel:
-        if variant.pe2 == "pe-dp" or variant.split:
+        if kinds["pe2"] == "pe-dp" or variant.split:
             report.add(name, f"{len(chosen)} scenarios", "skip", "needs pe-dp (--kernel)", 0)
             return
         kinds["pe1"] = "kernel"
         title += " (the kernel in pe1's place)"
     say()
     say(bold(f"== lab {name}: {title}"))
-    lab = Lab(name, kinds, make_pe, variant.family, variant.split and not kernel)
+    converged = l3routing.converged if variant.routed else faults.converged
+    lab = (L3Lab if variant.routed else Lab)(
+        name, kinds, make_pe, variant.family, variant.split and not kernel)
     began = time.monotonic()
     try:
         try:
             lab.build()
-            for pe in lab.pes.values():
-                pe.start()
-            if chosen[0].name != "converge":
-                faults.converged(lab)
+            lab.start()
+            if not chosen[0].name.endswith("converge"):
+                converged(lab)
         except LabError as error:
             report.add(name, "the lab starts", "fail", str(error), time.monotonic() - began)
             diagnose(lab)

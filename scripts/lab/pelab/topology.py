@@ -124,6 +124,10 @@ class Lab:
                 65000, "100.65.0.100", neighbors, evpn=False, directory=directory))
             self.rr.start()
 
+    def start(self):
+        for pe in self.pes.values():
+            pe.start()
+
     def _build_host(self, host):
         host.namespace = self.namespace(host.name)
         pe = self.pes[host.pe]

@@ -48,14 +48,14 @@ def checksum(data):
 
 
 def udp_frame(destination, source, ip_destination, ip_source, port_destination, port_source,
-              payload=b"", ecn=0):
-    """A correct Ethernet + IPv4 + UDP frame."""
+              payload=b"", tos=0, ttl=64):
+    """A correct Ethernet + IPv4 + UDP frame, DF set."""
     length = 8 + len(payload)
     addresses = socket.inet_aton(ip_source) + socket.inet_aton(ip_destination)
     udp = struct.pack("!HHHH", port_source, port_destination, length, 0) + payload
     total = checksum(addresses + struct.pack("!BBH", 0, 17, length) + udp) or 0xFFFF
     udp = udp[:6] + struct.pack("!H", total) + payload
-    head = struct.pack("!BBHHHBBH", 0x45, ecn, 20 + length, 0, 0x4000, 64, 17, 0) + addresses
+    head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + length, 0, 0x4000, ttl, 17, 0) + addresses
     head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
     return mac_bytes(destination) + mac_bytes(source) + b"\x08\0" + head + udp
 
@@ -242,6 +242,11 @@ def ping_matrix(pairs, **options):
     return results
 
 
+def freebind(one, address):
+    """Lets a socket bind to an address that is local by a route and on no interface."""
+    one.setsockopt(*((socket.IPPROTO_IPV6, 78) if ":" in address else (socket.IPPROTO_IP, 15)), 1)
+
+
 def tcp_transfer(source, destination, address, port, size, timeout=120):
     """Sends `size` random-looking bytes over TCP; (sent digest, received digest, seconds).
 
@@ -250,6 +255,7 @@ def tcp_transfer(source, destination, address, port, size, timeout=120):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = destination.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    freebind(listener, address)
     listener.bind((address, port))
     listener.listen(1)
     listener.settimeout(timeout)
