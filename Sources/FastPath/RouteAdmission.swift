@@ -89,7 +89,7 @@ extension Pipeline {
     /// host-route bucket. It goes to the routing passes, to a side lane, or is dropped.
     @inline(never)
     func startRouting(
-        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, flags: RoutedContext.Flags = []
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, flags: RoutedContext.Flags = .none
     ) {
         let frame = packet.frame
         let key: UInt64

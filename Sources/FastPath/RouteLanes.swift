@@ -65,11 +65,12 @@ extension Pipeline {
     @inline(never)
     func originate(_ packet: Packet, vrf: UInt16, domain: UInt16) {
         let frame = packet.frame
+        var flags = RoutedContext.Flags.isOwn
+        if frame[raw16: 12] == EtherType.ipv6.bigEndian { flags.insert(.isIPv6) }
         var context = RoutedContext(
             packet: packet, frame: frame, key: 0, bucket: state.pointee.hosts.table.bucket(of: 0), sourceKey: 0,
             hash: 0, ingress: RoutedContext.fromPort, route: .miss, domain: domain, vrf: vrf, egressVRF: vrf,
-            mtu: 0, flags: frame[raw16: 12] == EtherType.ipv6.bigEndian ? [.isOwn, .isIPv6] : .isOwn,
-            reason: .noRoute)
+            mtu: 0, flags: flags, reason: .noRoute)
         resume(&context)
     }
 

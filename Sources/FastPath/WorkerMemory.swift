@@ -55,8 +55,12 @@ struct RoutedContext {
     /// In the lane of ICMP errors: why it was dropped.
     var reason: DropReason
 
-    struct Flags: OptionSet {
-        let rawValue: UInt8
+    /// No OptionSet: an array literal of one allocates.
+    struct Flags: BitwiseCopyable {
+        var rawValue: UInt8
+        @inline(__always) func contains(_ other: Flags) -> Bool { rawValue & other.rawValue != 0 }
+        @inline(__always) mutating func insert(_ other: Flags) { rawValue |= other.rawValue }
+        static var none: Flags { Flags(rawValue: 0) }
         static var isIPv6: Flags { Flags(rawValue: 1) }
         static var hasHash: Flags { Flags(rawValue: 2) }
         /// Made by this node: its TTL is not counted down, and no ICMP error answers it.
