@@ -22,6 +22,7 @@ PACKAGES=(
   iproute2 iputils-ping ethtool procps  # namespaces and hosts of the lab
   tcpdump tshark            # captures
   python3                   # the lab's own program
+  user-mode-linux kmod      # the guest kernel, which has VRF and VLAN devices
   git ca-certificates       # Swift packages
 )
 
