@@ -111,7 +111,7 @@ class RoutedPeDP(RoutedPE, PeDP):
 
     def configuration(self):
         lines = ["dataplane:",
-                 "  lcores: {main: 0, workers: [1]}",
+                 f"  lcores: {self.lcores}",
                  "  memory: {hugepages: auto, mbufs: 16384}",
                  "  idle: {policy: adaptive}",
                  f"  neighborTimeoutSeconds: {self.lab.neighbor_timeout}",

@@ -36,10 +36,15 @@ class PeDP(PE):
 
     # Configuration
 
+    @property
+    def lcores(self):
+        # The lab's machine may have two CPUs only, so that a second daemon shares its worker's, or
+        # a single one, as a guest kernel has.
+        return f"{{main: 0, workers: [{1 if 1 in os.sched_getaffinity(0) else 0}]}}"
+
     def configuration(self):
-        # The lab's machine may have two CPUs only: the second daemon shares its worker's.
         lines = ["dataplane:",
-                 "  lcores: {main: 0, workers: [1]}",
+                 f"  lcores: {self.lcores}",
                  "  memory: {hugepages: auto, mbufs: 16384}",
                  "  idle: {policy: adaptive}",
                  f"  adminSocket: {self.socket_path}",

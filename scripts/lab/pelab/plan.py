@@ -3,13 +3,15 @@ import collections
 import time
 
 from . import (basics, faults, l3hosts, l3leg, l3paths, l3routing, l3wire, mobility, refusals,
-               wirecheck)
+               tenantchecks, wirecheck)
 from .l3nodes import RoutedKernelPE, RoutedPeDP
 from .l3topology import L3Lab
 from .nodes import KernelPE
 from .pedp import PeDP
-from .report import run_scenario
+from .report import Skip, run_scenario
 from .shell import LabError, bold, say
+from .tenantnodes import TenantKernelPE, TenantPeDP
+from .tenants import TenantLab
 from .topology import Lab
 
 Scenario = collections.namedtuple("Scenario", "name summary function")
@@ -53,14 +55,33 @@ SCENARIOS = [Scenario(*row) for row in (
     ("l3-wire", "routed packets in the tunnel: headers, DSCP, ECN, TTL", l3wire.wire),
     ("l3-mtu", "path MTU", l3wire.mtu),
     ("no-route", "unreachable, time exceeded", l3routing.no_route),
+    ("tenant-converge", "EVPN tells the PEs about two tenants", tenantchecks.converge),
+    ("tenant-reach", "each tenant reaches its own hosts", tenantchecks.reach),
+    ("tenant-tcp", "TCP in both tenants at once, same addresses", tenantchecks.tcp),
+    ("tenant-tables", "the tenants' routing tables are told apart", tenantchecks.tables),
+    ("tenant-isolation", "20 attempts to reach the other tenant", tenantchecks.isolation),
 )]
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
-Variant = collections.namedtuple("Variant", "summary kinds family split scenarios routed",
-                                 defaults=(False,))
 
+class Topology(collections.namedtuple("Topology", "lab kernel pedp converged")):
+    """What a lab is made of: its class, its PEs, and how to wait until EVPN has converged."""
+
+    def make_pe(self, lab, name, kind):
+        return (self.pedp if kind == "pe-dp" else self.kernel)(lab, name)
+
+
+TOPOLOGIES = {
+    "bridged": Topology(Lab, KernelPE, PeDP, faults.converged),
+    "routed": Topology(L3Lab, RoutedKernelPE, RoutedPeDP, l3routing.converged),
+    "tenants": Topology(TenantLab, TenantKernelPE, TenantPeDP, tenantchecks.converged),
+}
+Variant = collections.namedtuple("Variant", "summary kinds family split scenarios topology",
+                                 defaults=("bridged",))
+
+_TENANT = [name for name in BY_NAME if name.startswith("tenant-")]
 _L3 = [name for name in BY_NAME if BY_NAME[name].function.__module__.startswith("pelab.l3")]
-_L2 = [name for name in BY_NAME if name not in _L3]
+_L2 = [name for name in BY_NAME if name not in _L3 + _TENANT]
 _MIXED = {"pe1": "pe-dp", "pe2": "kernel"}
 _BOTH = {"pe1": "pe-dp", "pe2": "pe-dp"}
 # The other labs repeat what can differ there.
@@ -75,14 +96,16 @@ VARIANTS = {
                   _MIXED, 6, False, _CORE + ["underlay"]),
     "v6-both": Variant("IPv6 underlay, static state, pe-dp on both sides", _BOTH, 6, False, _CORE),
     "l3": Variant("routed: pe1 pe-dp + FRR, pe2 and pe3 kernel + FRR",
-                  dict(_MIXED, pe3="kernel"), 4, False, _L3, True),
+                  dict(_MIXED, pe3="kernel"), 4, False, _L3, "routed"),
     "l3-both": Variant("routed: pe-dp + FRR on pe1 and pe2, pe3 kernel + FRR",
                        dict(_BOTH, pe3="kernel"), 4, False,
                        ["l3-converge", "l3-ping", "l3-tcp", "l3-agreement", "suppression",
-                        "l3-move"], True),
+                        "l3-move"], "routed"),
     "l3-v6": Variant("routed: IPv6 underlay, static state, pe2 the kernel", _MIXED, 6, False,
                      ["l3-ping", "l3-tcp", "local-subnets", "suppression", "l3-wire", "l3-mtu",
-                      "no-route"], True),
+                      "no-route"], "routed"),
+    "tenants": Variant("two tenants in VRFs: pe1 pe-dp + FRR, pe2 kernel + FRR", _MIXED, 4, False,
+                       _TENANT + ["exactly-once"], "tenants"),
 }
 # What the demonstration shows, in this order.
 DEMO = ["converge", "ping", "offloads", "tcp", "mtu", "exactly-once", "agreement", "kernel-idle",
@@ -90,13 +113,7 @@ DEMO = ["converge", "ping", "offloads", "tcp", "mtu", "exactly-once", "agreement
 
 
 # Run only when they are asked for.
-ON_REQUEST = ("l3", "l3-both", "l3-v6")
-
-
-def make_pe(lab, name, kind):
-    if isinstance(lab, L3Lab):
-        return (RoutedPeDP if kind == "pe-dp" else RoutedKernelPE)(lab, name)
-    return (PeDP if kind == "pe-dp" else KernelPE)(lab, name)
+ON_REQUEST = ("l3", "l3-both", "l3-v6", "tenants")
 
 
 def run_variant(report, name, wanted, kernel=False, keep=False, show=None):
@@ -115,16 +132,19 @@ def run_variant(report, name, wanted, kernel=False, keep=False, show=None):
         title += " (the kernel in pe1's place)"
     say()
     say(bold(f"== lab {name}: {title}"))
-    converged = l3routing.converged if variant.routed else faults.converged
-    lab = (L3Lab if variant.routed else Lab)(
-        name, kinds, make_pe, variant.family, variant.split and not kernel)
+    topology = TOPOLOGIES[variant.topology]
+    lab = topology.lab(
+        name, kinds, topology.make_pe, variant.family, variant.split and not kernel)
     began = time.monotonic()
     try:
         try:
             lab.build()
             lab.start()
             if not chosen[0].name.endswith("converge"):
-                converged(lab)
+                topology.converged(lab)
+        except Skip as why:
+            report.add(name, f"{len(chosen)} scenarios", "skip", str(why), 0)
+            return
         except LabError as error:
             report.add(name, "the lab starts", "fail", str(error), time.monotonic() - began)
             diagnose(lab)
@@ -146,7 +166,9 @@ def diagnose(lab):
         lines = [f"{pe.name} ({pe.kind})"] + pe.diagnostics()
         if pe.frr:
             for command in ("show bgp l2vpn evpn summary", "show evpn mac vni all",
-                            "show evpn vni detail", "show ip route", "show bgp l2vpn evpn", "show bgp l2vpn evpn vni 110", "show bgp nexthop"):
+                            "show evpn vni detail", "show ip route vrf all",
+                            "show ipv6 route vrf all", "show bgp l2vpn evpn",
+                            "show bgp l2vpn evpn vni 110", "show bgp nexthop"):
                 lines.append("vtysh> " + command)
                 try:
                     lines += pe.frr.vty(command).splitlines()
