@@ -95,8 +95,11 @@ extension ControlState {
             case .route(let route): fpmRoute(connection, origin, route, now, &effects)
             case .nextHop(let nextHop):
                 markMACProvider(connection)
-                if connections[connection]?.nextHops.apply(nextHop, dump: 0) ?? false {
+                if connections[connection]?.nextHops.apply(nextHop, dump: 0) ?? false,
+                    let table = connections[connection]?.nextHops
+                {
                     changes.underlay = true
+                    markNextHop(origin, nextHop.id, in: table)
                 }
             case .neighbor(let row) where row.family == .bridge:
                 place(row, from: .fpm(connection), now, &effects)
@@ -245,10 +248,14 @@ extension ControlState {
         counters.sweeps += 1
         var dropped: [RouteIntent.Row] = []
         var touchesUnderlay = false
-        routes.removeAll(where: { origins.contains($0.origin) }) { table, _, row in
+        changes.goneOrigins.formUnion(origins)
+        var marks: [RouteKey] = []
+        routes.removeAll(where: { origins.contains($0.origin) }) { table, prefix, row in
             dropped.append(row)
+            marks.append(RouteKey(table: table, prefix: prefix))
             if table == RouteIntent.mainTable { touchesUnderlay = true }
         }
+        changes.routes += marks
         if touchesUnderlay { changes.underlay = true }
         for row in dropped { releaseNextHop(row) }
         routerMACs.removeAll { _, row in origins.contains(row.origin) }

@@ -213,6 +213,7 @@ extension ControlState {
             if isNew {
                 connected[key.prefix.network, default: []].insert(key.interface)
                 changes.underlay = true
+                changes.interfaces = true
             }
         }
     }
@@ -227,6 +228,7 @@ extension ControlState {
             if connected[network]?.isEmpty ?? false { connected[network] = nil }
         }
         changes.underlay = true
+        changes.interfaces = true
     }
 
     private mutating func kernelRoute(_ message: RouteMessage, isDumped: Bool) {
@@ -244,6 +246,7 @@ extension ControlState {
 
     private mutating func nextHopChanged(_ id: UInt32) {
         changes.underlay = true
+        markNextHop(.kernel, id, in: kernelNextHops)
         changes.macs += groupUsers[id].map { Array($0) } ?? []
         for group in kernelNextHops[id]?.groups ?? [] {
             changes.macs += groupUsers[group].map { Array($0) } ?? []
@@ -291,6 +294,7 @@ extension ControlState {
         if consequence.cameUp { requestDump(now, &effects) }
         mapExceptions()
         changes.underlay = true
+        changes.interfaces = true
     }
 
     /// zebra forgets a VNI's MACs and router MACs without a word when its device goes.

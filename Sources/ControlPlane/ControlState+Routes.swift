@@ -36,6 +36,7 @@ extension ControlState {
     /// Whether a VTEP's way may have changed. A host route concerns one address; shorter prefixes
     /// are few, so that they are not looked at one by one.
     private mutating func noteRoute(_ table: UInt32, _ prefix: IPPrefix) {
+        changes.routes.append(RouteKey(table: table, prefix: prefix))
         guard table == RouteIntent.mainTable, !changes.underlay else { return }
         if !prefix.isHost || vteps.known(prefix.address) != nil || isGateway(prefix.address) {
             changes.underlay = true

@@ -57,6 +57,9 @@ public struct ControlState {
     /// Next hops without an interface, which routes were looked up for.
     var recursiveGateways: Set<IPAddress> = []
 
+    // VRFs.
+    var routing: RoutingMap
+
     // Progress.
     var dump = DumpProgress()
     /// Raised by each connect and dump: tells what is newer.
@@ -88,6 +91,7 @@ public struct ControlState {
     public init(configuration: Configuration) {
         self.configuration = configuration
         numbering = PortNumbering(configuration)
+        routing = RoutingMap(configuration, numbering)
         domains = configuration.l2vnis.map {
             DomainState(vni: $0.vni, gatewayMAC: $0.effectiveGatewayMAC)
         }
@@ -176,11 +180,24 @@ public struct ControlState {
         var ports: Set<UInt16> = []
         /// Routes, next hops, neighbours or ports on the way to some VTEP may have changed.
         var underlay = true
+        /// Prefixes of kernel tables whose rows changed; the same one may be there more than once.
+        var routes: [RouteKey] = []
+        /// Next-hop objects that changed, and the groups that they are in.
+        var nextHops: Set<NextHopKey> = []
+        var routerMACs: Set<RouterMACs.Key> = []
+        /// Host prefixes whose neighbour binding changed.
+        var hosts: Set<VRFPrefix> = []
+        /// Links, addresses or the ports behind them changed: what VRFs and interfaces are may have.
+        var interfaces = true
+        /// FPM connections whose state was swept.
+        var goneOrigins: Set<Origin> = []
     }
     mutating func takeChanges() -> Changes {
-        let taken = changes
+        var taken = changes
         changes = Changes()
         changes.underlay = false
+        changes.interfaces = false
+        taken.routerMACs = routerMACs.takeChanged()
         return taken
     }
 

@@ -141,7 +141,13 @@ struct RouterMACs {
     }
     private(set) var rows: [Key: [Row]] = [:]
     private(set) var condemned: Set<Key> = []
+    private var changed: Set<Key> = []
 
+    /// Keys whose rows changed since this was last called.
+    mutating func takeChanged() -> Set<Key> {
+        defer { changed.removeAll() }
+        return changed
+    }
     /// The last NEWNEIGH wins; among sources FPM (dplane_fpm_nl), kernel, old module.
     func mac(_ vni: VNI, _ vtep: IPAddress) -> Row? {
         guard let rows = rows[Key(vni: vni, vtep: vtep)] else { return nil }
@@ -175,6 +181,7 @@ struct RouterMACs {
         for key in Array(rows.keys) { removeRows(key) { drop(key, $0) } }
     }
     private mutating func note(_ key: Key) {
+        changed.insert(key)
         if rows[key]?.contains(where: \.isCondemned) ?? false {
             condemned.insert(key)
         } else {

@@ -9,35 +9,27 @@ public struct Alarms: Hashable, Sendable {
     public var vtepsRefused: UInt64 = 0
     public var floodTargetsRefused: UInt64 = 0
     public var portsRefused: UInt64 = 0
+    public var routesRefused: UInt64 = 0
     public var isRaised: Bool { self != Alarms() }
 }
 
 /// Keeps ``ForwardingTables`` equal to what a ``ControlState`` wants.
 ///
-/// It holds only what the tables do not: which tunnel stands for a VTEP and how often each is
-/// referred to. What is installed is read back from the tables themselves.
+/// It holds only what the tables do not; what is installed is read back from the tables themselves.
 public final class TableCompiler {
     public let tables: ForwardingTables
     public private(set) var alarms = Alarms()
     private let ageingSeconds: Double
 
-    /// Tunnel of a ``VTEPRegistry`` number, plus one; 0 is none.
-    private var tunnelOfVTEP: [UInt32] = []
-    private var vtepOfTunnel: [UInt32: UInt32] = [:]
-    /// References to a tunnel from one domain: its MACs and its flood list. Key: domain, tunnel.
-    private var references: [UInt64: Int] = [:]
-    /// Domains that refer to a tunnel.
-    private var domainCount: [UInt32: Int] = [:]
+    private let tunnels: TunnelReferences
+    let routes: RouteCompiler
     private var floodTunnels: [UInt16: [UInt32]] = [:]
     /// All members of the group of a MAC that is behind one.
     private var groupTunnels: [UInt64: [UInt32]] = [:]
-    private var unused: Set<UInt32> = []
-    private var fresh: [UInt32] = []
     /// MACs and flood lists that did not fit; they are tried again when something was removed.
     private var refusedMACs: Set<UInt64> = []
     private var refusedFlood: Set<UInt16> = []
     private var hasRoom = false
-    private var isVTEPTableFull = false
     private var pendingLog: [(kind: String, text: String)] = []
     static let retriesPerFlush = 4096
     static let refusedLimit = 1 << 20
@@ -48,15 +40,16 @@ public final class TableCompiler {
     {
         self.tables = tables
         ageingSeconds = Double(state.configuration.dataplane.macAgeingSeconds)
+        tunnels = TunnelReferences(tables)
+        routes = RouteCompiler(tables, tunnels, vrfCount: state.numbering.vrfNames.count)
         let configuration = state.configuration
         let endpoints = configuration.underlays.flatMap(\.tunnelEndpoints)
         var vxlanPorts: [UInt16] = []
         for port in configuration.l2vnis.map(\.vxlanPort) + configuration.l3vnis.map(\.vxlanPort)
         where !vxlanPorts.contains(port) { vxlanPorts.append(port) }
         try tables.setEndpoints(endpoints, vxlanPorts: vxlanPorts)
-        tables.outerHeader.zeroChecksumIPv6 = configuration.underlays.contains(
-            where: \.udp6ZeroChecksumTx
-        )
+        setOuterHeader(configuration)
+        try addVRFs(state)
         for port in 0..<state.numbering.portCount { try setPort(UInt16(port), state) }
         for (position, l2vni) in configuration.l2vnis.enumerated() {
             var flags: BridgeDomain.Flags = []
@@ -67,10 +60,12 @@ public final class TableCompiler {
                     vni: l2vni.vni,
                     vxlanPort: l2vni.vxlanPort,
                     gatewayMAC: l2vni.effectiveGatewayMAC,
-                    flags: flags
+                    flags: flags,
+                    vrf: state.numbering.vrf(ofDomain: UInt16(truncatingIfNeeded: position + 1))
                 )
             )
             precondition(Int(index) == position + 1, "tables must be fresh")
+            tables.setGateways(domain: index, l2vni.gatewayIPs)
         }
         for (position, circuit) in state.numbering.circuits.enumerated() {
             let index = try tables.addCircuit(
@@ -80,6 +75,7 @@ public final class TableCompiler {
             )
             precondition(Int(index) == position, "tables must be fresh")
         }
+        routes.loadFixed(&state)
         _ = flush(&state, at: now)
     }
 
@@ -97,37 +93,25 @@ public final class TableCompiler {
         }
         for domain in changes.flood.sorted() { compileFlood(domain, &state) }
         for key in changes.macs { compileMAC(key, &state) }
+        routes.flush(changes, &state)
+        updateVRFs(routes.changedVRFs, state)
+        alarms.routesRefused = routes.refusedCount
+        pendingLog += routes.takeLog()
         retryRefused(&state)
-        dropUnused()
-        resolve(&state, all: changes.underlay)
+        for text in tunnels.takeRefusals() {
+            alarms.vtepsRefused += 1
+            pendingLog.append(("vteps", text))
+        }
+        if tunnels.dropUnused() {
+            hasRoom = true
+            routes.hasTunnelRoom(&state)
+        }
+        tunnels.resolve(&state, all: changes.underlay)
         tables.publish()
         var effects: [ControlEffect] = []
         for line in pendingLog { state.log(.error, line.kind, line.text, now, &effects) }
         pendingLog.removeAll()
         return effects
-    }
-
-    private func setPort(_ port: UInt16, _ state: ControlState) throws(TableError) {
-        guard Int(port) < state.ports.count else { return }
-        let known = state.ports[Int(port)]
-        let numbering = state.numbering
-        let hasException = numbering.hasException[Int(port)]
-        let role: PortRole =
-            numbering.isUnderlay[Int(port)]
-            ? .underlay : numbering.circuits.contains { $0.port == port } ? .circuits : .unused
-        var entry = PortEntry(
-            role: role,
-            mtu: known.mtu,
-            mac: known.sourceMAC,
-            partner: hasException ? numbering.exception(of: port) : PortEntry.none
-        )
-        entry.isUp = known.isUp
-        try tables.setPort(port, entry)
-        guard hasException else { return }
-        try tables.setPort(
-            numbering.exception(of: port),
-            PortEntry(role: .exception, mtu: known.mtu, mac: known.sourceMAC, partner: port)
-        )
     }
 
     // MARK: MACs
@@ -141,12 +125,12 @@ public final class TableCompiler {
         if old == wanted.value { return }
         if let value = wanted.value {
             // References first: a packet that finds the MAC finds its tunnel and is accepted back.
-            if value.isTunnel { retain(domain, value.index) }
+            if value.isTunnel { tunnels.retain(.domain(domain), value.index) }
             do {
                 try tables.setMAC(domain: domain, mac, value)
                 refusedMACs.remove(key)
             } catch {
-                if value.isTunnel { release(domain, value.index) }
+                if value.isTunnel { tunnels.release(.domain(domain), value.index) }
                 refuse(key, "\(error)")
                 return
             }
@@ -154,7 +138,7 @@ public final class TableCompiler {
             tables.removeMAC(domain: domain, mac)
             hasRoom = true
         }
-        if let old, old.isTunnel { release(domain, old.index) }
+        if let old, old.isTunnel { tunnels.release(.domain(domain), old.index) }
     }
 
     private func value(
@@ -169,13 +153,13 @@ public final class TableCompiler {
         case .gateway: return (.gateway, [])
         case .circuit(let circuit): return (.circuit(circuit), [])
         case .remote(.vtep(let vtep), let isSticky):
-            guard let tunnel = tunnel(of: vtep, &state) else {
+            guard let tunnel = tunnels.tunnel(of: vtep, state) else {
                 refuse(key, nil)
                 return (nil, [])
             }
             return (.tunnel(tunnel, sticky: isSticky), [])
         case .remote(.group(let group), let isSticky):
-            let members = state.members(ofGroup: group).compactMap { tunnel(of: $0, &state) }
+            let members = state.members(ofGroup: group).compactMap { tunnels.tunnel(of: $0, state) }
             guard !members.isEmpty else { return (nil, []) }
             // One VTEP per MAC, the MACs spread over all of them.
             let mixed = (key ^ key >> 32) &* 0x9E37_79B9_7F4A_7C15
@@ -187,8 +171,8 @@ public final class TableCompiler {
         let before = groupTunnels[key] ?? []
         if before == members { return }
         groupTunnels[key] = members.isEmpty ? nil : members
-        for tunnel in members { retain(FDBKey.domain(key), tunnel) }
-        for tunnel in before { release(FDBKey.domain(key), tunnel) }
+        for tunnel in members { tunnels.retain(.domain(FDBKey.domain(key)), tunnel) }
+        for tunnel in before { tunnels.release(.domain(FDBKey.domain(key)), tunnel) }
     }
 
     private func refuse(_ key: UInt64, _ reason: String?) {
@@ -216,112 +200,39 @@ public final class TableCompiler {
     private func compileFlood(_ domain: UInt16, _ state: inout ControlState) {
         let circuits = state.numbering.circuits(ofDomain: domain)
         let wanted = state.flood(ofDomain: domain)
-        var tunnels = wanted.compactMap { tunnel(of: $0, &state) }
+        var targets = wanted.compactMap { tunnels.tunnel(of: $0, state) }
         let room = max(0, tables.limits.floodTargets - circuits.count)
-        if tunnels.count > room || tunnels.count < wanted.count {
+        if targets.count > room || targets.count < wanted.count {
             if refusedFlood.insert(domain).inserted { alarms.floodTargetsRefused += 1 }
-            if tunnels.count > room {
+            if targets.count > room {
                 pendingLog.append(
                     (
                         "flood",
                         "the flood list of VNI \(state.numbering.vni(ofDomain: domain)?.rawValue ?? 0) has "
-                            + "\(circuits.count + tunnels.count) targets, \(tables.limits.floodTargets) fit; "
+                            + "\(circuits.count + targets.count) targets, \(tables.limits.floodTargets) fit; "
                             + "raise dataplane.limits.floodTargets"
                     )
                 )
-                tunnels = Array(tunnels.prefix(room))
+                targets = Array(targets.prefix(room))
             }
         } else {
             refusedFlood.remove(domain)
         }
         let before = floodTunnels[domain] ?? []
-        for tunnel in tunnels { retain(domain, tunnel) }
+        for tunnel in targets { tunnels.retain(.domain(domain), tunnel) }
         do {
             try tables.setFlood(
                 domain: domain,
                 circuits: Array(circuits.prefix(tables.limits.floodTargets)),
-                tunnels: tunnels
+                tunnels: targets
             )
         } catch {
-            for tunnel in tunnels { release(domain, tunnel) }
+            for tunnel in targets { tunnels.release(.domain(domain), tunnel) }
             pendingLog.append(("flood", "\(error)"))
             return
         }
-        floodTunnels[domain] = tunnels
-        for tunnel in before { release(domain, tunnel) }
-    }
-
-    // MARK: Tunnels and membership
-
-    /// The tunnel to a VTEP, made when there is none; nil when the table is full.
-    private func tunnel(of vtep: UInt32, _ state: inout ControlState) -> UInt32? {
-        while tunnelOfVTEP.count <= Int(vtep) { tunnelOfVTEP.append(0) }
-        if tunnelOfVTEP[Int(vtep)] != 0 { return tunnelOfVTEP[Int(vtep)] - 1 }
-        guard let address = state.vteps.address(vtep) else { return nil }
-        do {
-            let tunnel = try tables.tunnel(to: address)
-            tunnelOfVTEP[Int(vtep)] = tunnel + 1
-            vtepOfTunnel[tunnel] = vtep
-            unused.insert(tunnel)
-            fresh.append(tunnel)
-            return tunnel
-        } catch {
-            alarms.vtepsRefused += 1
-            isVTEPTableFull = true
-            pendingLog.append(("vteps", "\(error)"))
-            return nil
-        }
-    }
-    private static func pair(_ domain: UInt16, _ tunnel: UInt32) -> UInt64 {
-        UInt64(domain) << 32 | UInt64(tunnel)
-    }
-    private func retain(_ domain: UInt16, _ tunnel: UInt32) {
-        let key = Self.pair(domain, tunnel)
-        let count = references[key] ?? 0
-        references[key] = count + 1
-        if count > 0 { return }
-        tables.setMember(domain: domain, tunnel: tunnel, true)
-        domainCount[tunnel, default: 0] += 1
-        unused.remove(tunnel)
-    }
-    private func release(_ domain: UInt16, _ tunnel: UInt32) {
-        let key = Self.pair(domain, tunnel)
-        guard let count = references[key] else { return }
-        if count > 1 {
-            references[key] = count - 1
-            return
-        }
-        references[key] = nil
-        tables.setMember(domain: domain, tunnel: tunnel, false)
-        let domains = domainCount[tunnel] ?? 1
-        domainCount[tunnel] = domains > 1 ? domains - 1 : nil
-        if domains <= 1 { unused.insert(tunnel) }
-    }
-    private func dropUnused() {
-        guard !unused.isEmpty else { return }
-        for tunnel in unused.sorted() {
-            guard let vtep = vtepOfTunnel.removeValue(forKey: tunnel) else { continue }
-            tunnelOfVTEP[Int(vtep)] = 0
-            tables.removeTunnel(tunnel)
-        }
-        if isVTEPTableFull {
-            hasRoom = true
-            isVTEPTableFull = false
-        }
-        unused.removeAll(keepingCapacity: true)
-    }
-
-    private func resolve(_ state: inout ControlState, all: Bool) {
-        let tunnels = all ? Array(vtepOfTunnel.keys) : fresh
-        fresh.removeAll(keepingCapacity: true)
-        if tunnels.isEmpty && !all { return }
-        if all { state.beginResolution() }
-        for tunnel in tunnels.sorted() {
-            guard let address = tables.remote(of: tunnel) else { continue }
-            let found = state.resolve(address)
-            tables.setPaths(tunnel: tunnel, found.paths, unusable: found.unusable)
-        }
-        if all { state.endResolution() }
+        floodTunnels[domain] = targets
+        for tunnel in before { tunnels.release(.domain(domain), tunnel) }
     }
 
     // MARK: Ageing

@@ -117,7 +117,7 @@ extension ControlState {
                         into: &found,
                         hasHop: &hasHop
                     )
-                } else if let port = portOfInterface[hop.interface] {
+                } else if let port = portOfInterface[hop.interface], isOfUnderlay(port) {
                     hasHop = true
                     addNeighbor(
                         NeighborKey(interface: hop.interface, address: hop.gateway ?? address),
@@ -129,7 +129,7 @@ extension ControlState {
             }
         case .connected(let interfaces):
             for interface in interfaces.sorted() {
-                guard let port = portOfInterface[interface] else { continue }
+                guard let port = portOfInterface[interface], isOfUnderlay(port) else { continue }
                 hasHop = true
                 addNeighbor(
                     NeighborKey(interface: interface, address: address),
@@ -161,7 +161,7 @@ extension ControlState {
         }
         if let match = connected.longestMatch(
             address,
-            where: { !$0.isDisjoint(with: portOfInterface.keys) }
+            where: { $0.contains { portOfInterface[$0].map { isOfUnderlay($0) } ?? false } }
         ),
             match.prefix.length > best?.prefix.length ?? -1
         {
@@ -170,6 +170,11 @@ extension ControlState {
         return best
     }
 
+    /// Whether VTEPs may be behind a port: an underlay port, or a routed port of the default VRF.
+    private func isOfUnderlay(_ port: UInt16) -> Bool {
+        let vrf = numbering.vrf(ofPort: port)
+        return vrf == 0 || vrf == numbering.vrf(named: Configuration.defaultVRF)
+    }
     private mutating func addNeighbor(
         _ key: NeighborKey,
         _ port: UInt16,
@@ -301,6 +306,7 @@ extension ControlState {
             }
         }
         changes.underlay = true
+        changes.interfaces = true
     }
     /// Finds exception TAPs by name where the daemon did not say which interface they are, and
     /// takes over their MACs.
@@ -311,7 +317,7 @@ extension ControlState {
             let isLost = interfaceOfPort[number].map { links.link($0) == nil } ?? true
             let named = links.interface(named: port.exception?.name ?? port.name)
             if !attachedPorts.contains(number) || isLost && named != nil,
-                numbering.isUnderlay[index] || port.exception != nil
+                numbering.isUnderlay[index] || numbering.hasException[index]
             {
                 map(number, to: named)
             }

@@ -35,12 +35,14 @@ extension ForwardingTables {
 
     // MARK: Next hops
 
-    /// Adds a hop; its way and source MAC never change. Returns its index.
+    /// Adds a hop; its way never changes. Returns its index.
     public func addHop(_ hop: RouteHop) throws(TableError) -> UInt32 { try hops.add(hop) }
     /// Changes a hop in place, at once for every packet.
     public func updateHop(_ index: UInt32, mac: MACAddress, state: RouteHop.State, isRemote: Bool = false) {
         hops.update(index, mac: mac, state: state, isRemote: isRemote)
     }
+    /// Changes the source MAC of a hop in place: the own router MAC or the gateway's changed.
+    public func updateHop(_ index: UInt32, sourceMAC: MACAddress) { hops.update(index, sourceMAC: sourceMAC) }
     /// Removes a hop to which no route, group or neighbour refers any more.
     public func removeHop(_ index: UInt32) {
         hops.remove(index, epoch: publication.epoch)
@@ -63,6 +65,8 @@ extension ForwardingTables {
     }
     public func slots(ofGroup index: UInt32) -> [UInt32] { hops.slots(ofGroup: index) }
     public var groupCount: Int { hops.usedGroups.count }
+    /// Of ``TableLimits/groupSlots``.
+    public var groupSlotsInUse: Int { hops.slotsInUse }
 
     // MARK: Routes
 

@@ -22,16 +22,34 @@ public enum ResilientSlots {
     public static func assign<ID: Hashable>(
         previous: [ID], members: [(id: ID, weight: Int)], count: Int
     ) -> [Int] {
+        assign(home: [ID](), previous: previous, members: members, count: count)
+    }
+
+    /// The same for members that come and go: a slot belongs to its home member while that is there,
+    /// so that a member that returns finds exactly its flows again.
+    ///
+    /// - Parameter home: the member identity of each slot when all were there, or empty.
+    public static func assign<ID: Hashable>(
+        home: [ID], previous: [ID], members: [(id: ID, weight: Int)], count: Int
+    ) -> [Int] {
         let index = Dictionary(members.enumerated().map { ($1.id, $0) }, uniquingKeysWith: { a, _ in a })
         var slots = [Int](repeating: -1, count: count)
-        if !previous.isEmpty {
-            for slot in 0..<count { slots[slot] = index[previous[slot % previous.count]] ?? -1 }
+        var isAtHome = [Bool](repeating: false, count: count)
+        for slot in 0..<count {
+            if !home.isEmpty, let member = index[home[slot % home.count]] {
+                slots[slot] = member
+                isAtHome[slot] = true
+            } else if !previous.isEmpty {
+                slots[slot] = index[previous[slot % previous.count]] ?? -1
+            }
         }
         var held = [Int](repeating: 0, count: members.count)
         for member in slots where member >= 0 { held[member] += 1 }
         var left = shares(weights: members.map { max(1, $0.weight) }, held: held, count: count)
-        for slot in 0..<count where slots[slot] >= 0 {
-            if left[slots[slot]] > 0 { left[slots[slot]] -= 1 } else { slots[slot] = -1 }
+        for first in [true, false] {
+            for slot in 0..<count where slots[slot] >= 0 && isAtHome[slot] == first {
+                if left[slots[slot]] > 0 { left[slots[slot]] -= 1 } else { slots[slot] = -1 }
+            }
         }
         var next = 0
         for slot in 0..<count where slots[slot] < 0 {

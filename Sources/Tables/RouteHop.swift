@@ -51,7 +51,7 @@ public struct RouteHop: Hashable, Sendable {
 ///     word 1  63..32 VNI word (VNI in the upper 24 bits), 31..0 tunnel, domain or port
 ///     word 2  47..0 source MAC, 63..48 VXLAN port in network order
 ///
-/// Word 0 changes in place; the others are written once, before anything refers to the hop.
+/// Words 0 and 2 change in place; word 1 is written once, before anything refers to the hop.
 public struct HopView: BitwiseCopyable, @unchecked Sendable {
     @usableFromInline let words: UnsafePointer<UInt64>
     @inlinable @inline(__always) public init(at words: UnsafePointer<UInt64>) { self.words = words }
@@ -65,8 +65,10 @@ public struct HopView: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always) public var target: UInt32 { UInt32(truncatingIfNeeded: words[1]) }
     /// As ``BridgeDomain/vniWord``.
     @inlinable @inline(__always) public var vniWord: UInt32 { UInt32(truncatingIfNeeded: words[1] &>> 32) }
-    @inlinable @inline(__always) public var sourceMAC: UInt64 { words[2] & 0xFFFF_FFFF_FFFF }
-    @inlinable @inline(__always) public var vxlanPortRaw: UInt16 { UInt16(truncatingIfNeeded: words[2] &>> 48) }
+    @inlinable @inline(__always) public var sourceMAC: UInt64 { pe_load64_relaxed(words + 2) & 0xFFFF_FFFF_FFFF }
+    @inlinable @inline(__always) public var vxlanPortRaw: UInt16 {
+        UInt16(truncatingIfNeeded: pe_load64_relaxed(words + 2) &>> 48)
+    }
 }
 
 /// Word 0 of a hop.
@@ -105,6 +107,7 @@ final class HopTable {
     private var regions = SlotRegions(limit: TableLimits.groupSlots)
     private var used: Set<UInt32> = []
     private(set) var usedGroups: [UInt32: (first: Int, count: Int)] = [:]
+    private(set) var slotsInUse = 0
 
     var count: Int { used.count }
 
@@ -153,6 +156,12 @@ final class HopTable {
         pe_store64(
             at, mac.rawValue | kind | UInt64(state.rawValue) << 52 | (isRemote ? 1 << 56 : 0))
     }
+    /// Changes the source MAC, in one word.
+    func update(_ index: UInt32, sourceMAC: MACAddress) {
+        guard used.contains(index) else { return }
+        let at = words + Int(index) * HopView.wordCount + 2
+        pe_store64(at, at.pointee & 0xFFFF << 48 | sourceMAC.rawValue)
+    }
     func remove(_ index: UInt32, epoch: UInt64) {
         guard used.remove(index) != nil else { return }
         hops.release(Int(index), epoch: epoch)
@@ -193,10 +202,12 @@ final class HopTable {
         // Count in the upper half: 0 has no member.
         pe_store64(groups + Int(index), UInt64(wanted.count) << 32 | UInt64(first))
         usedGroups[index] = (first, wanted.count)
+        slotsInUse += wanted.count - old.count
         regions.release(old.first, old.count, epoch: epoch)
     }
     func removeGroup(_ index: UInt32, epoch: UInt64) {
         guard let old = usedGroups.removeValue(forKey: index) else { return }
+        slotsInUse -= old.count
         regions.release(old.first, old.count, epoch: epoch)
         groupIndexes.release(Int(index), epoch: epoch)
     }
