@@ -226,4 +226,54 @@ struct ConcurrentTrieTests {
         #expect(wrong.count == 0)
         #expect(lookups.count > 10_000 && round > 10)
     }
+
+    /// Two lengths that take turns around one address, and how many prefixes stand beside it.
+    static let turns: [(shorter: Int, longer: Int, neighbours: Int)] = [
+        (9, 30, 0), (16, 24, 0), (24, 25, 0), (20, 24, 3), (18, 23, 3), (16, 32, 3), (20, 24, 200), (17, 21, 200),
+    ]
+
+    @Test("a longer and a shorter prefix take turns, and no reader sees the default route", arguments: turns)
+    func turn(shorter: Int, longer: Int, neighbours: Int) throws {
+        let trie = try PrefixTrie(vrfs: 2, capacity: 1024)
+        let publication = Publication(UnsafeRawPointer(bitPattern: 64)!, readerCount: 1)
+        let address: UInt32 = 0x0A63_6363
+        let prefixes = [shorter, longer].map { IPPrefix(.v4(IPv4Address(rawValue: address)), length: $0)!.network }
+        try trie.set(vrf: 1, IPPrefix("0.0.0.0/0")!, 99, epoch: 1)
+        for number in 0..<neighbours as Range<Int> where number != 0x63 {
+            try trie.set(vrf: 1, IPPrefix("10.99.\(number).0/24")!, 98, epoch: 1)
+        }
+        try trie.set(vrf: 1, prefixes[0], 1, epoch: 1)
+        let done = Flag()
+        let wrong = Tally(), lookups = Tally()
+        let view = trie.view, reader = publication.reader(0)
+        let worker = TestThread {
+            var count = 0
+            while !done.isSet {
+                reader.quiescent()
+                for _ in 0..<32 {
+                    let found = view.lookup(vrf: 1, ipv4: address)
+                    if !(1...4).contains(found) { wrong.add() }
+                }
+                count += 32
+            }
+            reader.offline()
+            lookups.add(count)
+        }
+        let end = ContinuousClock.now + soak / 4
+        var round = 0
+        while ContinuousClock.now < end {
+            for index in [1, 0] {
+                try trie.set(vrf: 1, prefixes[index], UInt32(1 + index), epoch: publication.epoch)
+                try trie.set(vrf: 1, prefixes[index], UInt32(3 + index), epoch: publication.epoch)
+                trie.remove(vrf: 1, prefixes[1 - index], epoch: publication.epoch)
+            }
+            round += 1
+            publication.advance()
+            trie.reclaim(through: publication.reclaim())
+        }
+        done.set()
+        worker.join()
+        #expect(wrong.count == 0)
+        #expect(lookups.count > 1000 && round > 100)
+    }
 }

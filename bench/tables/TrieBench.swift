@@ -119,8 +119,9 @@ func lookupChain(
     ]
 
     static func main() throws(TableError) {
-        print("TSC ticks for each lookup; installations and removals for each second; bytes for each prefix")
-        print("bursts of 32   one by one   install/s    remove/s   replace/s   bytes   table")
+        print("TSC ticks for each lookup; installations and removals for each second; bytes for each prefix;")
+        print("microseconds to add, change or remove the default route of the first VRF")
+        print("bursts of 32   one by one   install/s    remove/s   replace/s   bytes   default us   table")
         for shape in shapes { try run(shape) }
     }
 
@@ -158,13 +159,21 @@ func lookupChain(
         let replaces = try change { (vrf, prefix) throws(TableError) in
             try trie.set(vrf: vrf, prefix, 9, epoch: epoch)
         }
+        let root: IPPrefix = shape.isIPv6 ? six(0, 0, 0) ?? any : any
+        let cover = try seconds { () throws(TableError) in
+            for value in 0..<10 as Range<UInt32> {
+                try trie.set(vrf: 1, root, value, epoch: epoch)
+                if value % 2 == 1 { trie.remove(vrf: 1, root, epoch: epoch) }
+            }
+        }
         let (bursts, chain) = lookups(shape, trie, all, &random)
         let removes = try change { (vrf, prefix) throws(TableError) in
             trie.remove(vrf: vrf, prefix, epoch: epoch)
         }
-        let columns = [bursts, chain, installs, removes, replaces, bytes].enumerated().map { index, value in
+        let values = [bursts, chain, installs, removes, replaces, bytes, cover / 15 * 1e6]
+        let columns = values.enumerated().map { index, value in
             let text = index < 2 ? "\((value * 10).rounded() / 10)" : "\(Int(value))"
-            return String(repeating: " ", count: max(0, [12, 12, 11, 11, 11, 7][index] - text.count)) + text
+            return String(repeating: " ", count: max(0, [12, 12, 11, 11, 11, 7, 12][index] - text.count)) + text
         }
         print(columns.joined(separator: " "), " ", shape.name)
     }
