@@ -7,43 +7,76 @@ import Wire
 
 extension Pipeline {
     /// Classifies `count` received packets; returns how many contexts pass 2 has to resolve.
+    ///
+    /// Packets of one port come together: each run of them is one short loop with its role's code alone.
     @inline(__always)
     func classify(_ count: Int) -> Int {
         let received = memory.pointee.received
         let state = self.state
-        let portCount = state.pointee.portCount
-        let ports = state.pointee.ports
-        var kept = 0
+        memory.pointee.side.bridged = 0
         var index = 0
         while index < count {
-            var packet = Packet(received[index])
-            index = index &+ 1
-            if index &+ 3 < count { prefetch(received[index &+ 3]) }
-            if packet.isSegmented, packet.contiguous < Pipeline.neededContiguous {
-                guard let whole = gather(packet) else { continue }
-                packet = whole
-            }
-            let port = packet.port
-            guard port < portCount else {
-                drop(packet, .unknownPort)
+            let port = received[index].pointee.port
+            guard port < state.pointee.portCount else {
+                drop(Packet(received[index]), .unknownPort)
+                index = index &+ 1
                 continue
             }
-            let entry = ports + Int(port)
+            let entry = state.pointee.ports + Int(port)
             // Two comparisons and not a switch: that becomes an indirect jump.
             let role = entry.pointee.role
             if role == .underlay {
-                if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
+                index = terminateRun(from: index, count, port, entry)
             } else if role == .circuits {
-                if admit(packet, entry, at: kept) { kept = kept &+ 1 }
+                index = admitRun(from: index, count, port, entry)
             } else {
-                classifyRare(packet, entry)
+                classifyRare(received[index], entry)
+                index = index &+ 1
             }
         }
-        return kept
+        return memory.pointee.side.bridged
+    }
+
+    /// Classifies packets of underlay port `port` from `start` on; returns the first of another port.
+    @inline(never)
+    private func terminateRun(
+        from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
+    ) -> Int {
+        let received = memory.pointee.received
+        var kept = memory.pointee.side.bridged
+        var index = start
+        while index < count, received[index].pointee.port == port {
+            let packet = Packet(received[index])
+            index = index &+ 1
+            if index &+ 3 < count { prefetch(received[index &+ 3]) }
+            guard let whole = whole(packet) else { continue }
+            if terminate(whole, entry, at: kept) { kept = kept &+ 1 }
+        }
+        memory.pointee.side.bridged = kept
+        return index
+    }
+    /// The same for a circuit port.
+    @inline(never)
+    private func admitRun(
+        from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
+    ) -> Int {
+        let received = memory.pointee.received
+        var kept = memory.pointee.side.bridged
+        var index = start
+        while index < count, received[index].pointee.port == port {
+            let packet = Packet(received[index])
+            index = index &+ 1
+            if index &+ 3 < count { prefetch(received[index &+ 3]) }
+            guard let whole = whole(packet) else { continue }
+            if admit(whole, entry, at: kept) { kept = kept &+ 1 }
+        }
+        memory.pointee.side.bridged = kept
+        return index
     }
 
     @inline(never)
-    private func classifyRare(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
+    private func classifyRare(_ mbuf: MBuf, _ entry: UnsafePointer<PortEntry>) {
+        guard let packet = whole(Packet(mbuf)) else { return }
         switch entry.pointee.role {
         case .exception: fromHost(packet, partner: entry.pointee.partner)
         case .routed: admitRouted(packet, entry)
@@ -59,6 +92,12 @@ extension Pipeline {
     /// Bytes that must lie together, so that no header is cut by a segment's end: Ethernet, IPv4
     /// with options, UDP, VXLAN, inner Ethernet with two tags, IPv6, ports; rounded up.
     static var neededContiguous: Int { 192 }
+
+    /// The packet with all headers in its first segment; nil when it was dropped.
+    @inline(__always) private func whole(_ packet: Packet) -> Packet? {
+        if packet.isSegmented, packet.contiguous < Pipeline.neededContiguous { return gather(packet) }
+        return packet
+    }
 
     /// A segmented packet whose first segment is short, as one segment; nil when it was dropped.
     @inline(never)
@@ -85,15 +124,14 @@ extension Pipeline {
             let bytes = packet.byteCount
             memory.pointee.counters.add(domain: domain, .tunnelInPackets, bytes: UInt64(bytes))
             let record = state.pointee.domains + Int(domain)
-            switch service(of: frame, available: packet.contiguous, in: record) {
-            case .bridge: break
-            case .route:
+            if isForGateway(frame, record) {
                 startRouting(
                     packet,
                     RouteOrigin(ingress: PacketContext.fromTunnel, domain: domain, vrf: record.pointee.vrf),
-                    sourceKey: 0)
+                    sourceKey: 0, .none)
                 return false
-            case .neighbor:
+            }
+            if ServiceMark.of(frame, packet.contiguous) == ServiceMark.neighbor {
                 handToNeighbors(packet, domain: domain, ingress: PacketContext.fromTunnel)
                 return false
             }
@@ -103,12 +141,13 @@ extension Pipeline {
             memory.pointee.contexts[index] = PacketContext(
                 packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
                 sourceKey: 0, sourceBucket: bucket, hash: 0, ingress: PacketContext.fromTunnel,
-                domain: domain)
+                domain: domain, marks: 0)
             return true
         case .route(let vrf, let offset, let end):
             guard decapsulate(packet, offset: offset, end: end) else { return false }
             startRouting(
-                packet, RouteOrigin(ingress: PacketContext.fromTunnel, domain: 0, vrf: vrf), sourceKey: 0)
+                packet, RouteOrigin(ingress: PacketContext.fromTunnel, domain: 0, vrf: vrf), sourceKey: 0,
+                .none)
             return false
         case .punt:
             passThrough(packet, entry)
@@ -150,29 +189,37 @@ extension Pipeline {
             let bytes = packet.byteCount
             memory.pointee.counters.add(domain: domain, .circuitInPackets, bytes: UInt64(bytes))
             let record = state.pointee.domains + Int(domain)
-            switch service(of: frame, available: packet.contiguous, in: record) {
-            case .bridge: break
-            case .route:
+            if isForGateway(frame, record) {
                 admitToGateway(packet, RouteOrigin(ingress: circuit, domain: domain, vrf: record.pointee.vrf))
                 return false
-            case .neighbor:
+            }
+            // Stored as it comes: what waits in registers is spilled at the first rare call.
+            let context = memory.pointee.contexts + index
+            context.pointee.packet = packet
+            context.pointee.frame = frame
+            context.pointee.ingress = circuit
+            context.pointee.domain = domain
+            let available = packet.contiguous
+            let marks = ServiceMark.of(frame, available)
+            if marks == ServiceMark.neighbor {
                 handToNeighbors(packet, domain: domain, ingress: circuit)
                 return false
             }
+            context.pointee.marks = marks
             let fdb = state.pointee.fdb
             let ethernet = EthernetHeader(at: frame)
             let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
             let bucket = fdb.bucket(of: key)
             pe_prefetch(bucket)
+            context.pointee.destinationKey = key
+            context.pointee.destinationBucket = bucket
             let sourceKey = FDBKey.make(domain: domain, mac: ethernet.source.rawValue)
             let sourceBucket = fdb.bucket(of: sourceKey)
             pe_prefetch(sourceBucket)
+            context.pointee.sourceKey = sourceKey
+            context.pointee.sourceBucket = sourceBucket
             memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
-            memory.pointee.contexts[index] = PacketContext(
-                packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
-                sourceKey: sourceKey, sourceBucket: sourceBucket,
-                hash: FlowHash.of(frame: frame, available: packet.contiguous), ingress: circuit,
-                domain: domain)
+            context.pointee.hash = FlowHash.of(frame: frame, available: available)
             return true
         case .punt:
             punt(packet)
@@ -192,7 +239,7 @@ extension Pipeline {
         let sourceBucket = fdb.bucket(of: sourceKey)
         pe_prefetch(sourceBucket)
         memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
-        startRouting(packet, origin, sourceKey: sourceKey)
+        startRouting(packet, origin, sourceKey: sourceKey, .none)
     }
 
     /// A frame that the host sent through an exception port: leaves through the port behind it.

@@ -159,8 +159,10 @@ extension Pipeline {
         encapsulate(
             at: front.frame, adjacency, OuterVNI(state.pointee.domains + Int(domain)), hash: hash,
             innerByteCount: byteCount, innerSum: flood.innerSum)
-        markOuter(
-            front.frame, adjacency, inner: flood.context.pointee.frame, available: packet.contiguous)
+        if flood.context.pointee.marks != 0 || adjacency.copiesInner {
+            markOuter(
+                front.frame, adjacency, inner: flood.context.pointee.frame, available: packet.contiguous)
+        }
         let port = adjacency.port
         join(front, Packet(clone), to: port, memory.pointee.io.port(port))
     }

@@ -6,27 +6,10 @@ import Wire
 /// Writes into the outer IP header at `header + 14` what it takes over from the frame at `inner`, of
 /// which `available` bytes can be read (at least 14): always ECN; DSCP and TTL where the underlay's
 /// options say so.
-@inline(__always)
+@inline(never)
 func markOuter(
     _ header: UnsafeMutableRawPointer, _ adjacency: Adjacency, inner: UnsafeMutableRawPointer,
     available: Int
-) {
-    // Nearly every packet: untagged IP that has no mark, and nothing to copy.
-    if !adjacency.copiesInner, available >= 24 {
-        let type = inner[raw16: 12]
-        if type == EtherType.ipv4.bigEndian {
-            if inner[byte: 15] & 3 == 0 { return }
-        } else if type == EtherType.ipv6.bigEndian, inner[byte: 15] & 0x30 == 0 {
-            return
-        }
-    }
-    markFrom(inner, available, header, adjacency)
-}
-
-@inline(never)
-private func markFrom(
-    _ inner: UnsafeMutableRawPointer, _ available: Int, _ header: UnsafeMutableRawPointer,
-    _ adjacency: Adjacency
 ) {
     guard let marks = InnerMarks(inner, available) else { return }
     let template = adjacency.isIPv6

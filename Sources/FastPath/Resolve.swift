@@ -109,7 +109,7 @@ extension Pipeline {
                 domain: domain, .tunnelOutPackets, bytes: UInt64(packet.byteCount))
             sendEncapsulated(
                 packet, context.pointee.frame, adjacency, OuterVNI(state.pointee.domains + Int(domain)),
-                hash: context.pointee.hash)
+                hash: context.pointee.hash, marks: context.pointee.marks)
         case .drop(let reason):
             drop(packet, reason)
         }
@@ -119,14 +119,17 @@ extension Pipeline {
     @inline(__always)
     func sendEncapsulated(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
-        hash: UInt32
+        hash: UInt32, marks: UInt8
     ) {
         let byteCount = packet.byteCount
-        let available = packet.contiguous
         let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
         let header = packet.addFront(adjacency.headerByteCount)
         encapsulate(at: header, adjacency, vni, hash: hash, innerByteCount: byteCount, innerSum: sum)
-        markOuter(header, adjacency, inner: frame, available: available)
+        if marks != 0 || adjacency.copiesInner {
+            markOuter(
+                header, adjacency, inner: frame,
+                available: packet.contiguous &- adjacency.headerByteCount)
+        }
         let port = adjacency.port
         send(packet, to: port, memory.pointee.io.port(port))
     }

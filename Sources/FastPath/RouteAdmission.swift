@@ -14,46 +14,48 @@ struct RouteOrigin {
     let vrf: UInt16
 }
 
-/// Who handles a frame of a bridge domain.
-enum Service: Equatable {
-    case bridge
-    /// Addressed to the gateway.
-    case route
+/// What pass 1 sees at a glance in an untagged frame of a bridge domain.
+enum ServiceMark {
     /// ARP, ND or DHCP: the neighbour lane looks at it first.
-    case neighbor
+    @inline(__always) static var neighbor: UInt8 { 0xFE }
+    /// Not looked at closely: it may have an ECN mark.
+    @inline(__always) static var unknown: UInt8 { 0xFF }
+
+    /// ``neighbor``, ``unknown``, or the ECN field where it lies in the header: 0 without a mark.
+    /// `available` bytes can be read, at least 14.
+    @inline(__always)
+    static func of(_ frame: UnsafeMutableRawPointer, _ available: Int) -> UInt8 {
+        let type = frame[raw16: 12]
+        if type == EtherType.ipv4.bigEndian, available >= 38 {
+            // What looks like a DHCP server's answer in a packet without options is looked at closely.
+            return frame[raw32: 34] == DHCPPorts.toClient ? neighbor : frame[byte: 15] & 3
+        }
+        if type == EtherType.ipv6.bigEndian, available >= 54, frame[byte: 20] != IPProtocol.icmpv6 {
+            return frame[byte: 15] & 0x30
+        }
+        return rare(frame, available)
+    }
+
+    @inline(never)
+    private static func rare(_ frame: UnsafeMutableRawPointer, _ available: Int) -> UInt8 {
+        let type = frame[raw16: 12]
+        if type == EtherType.arp.bigEndian || type == EtherType.rarp.bigEndian { return neighbor }
+        if type == EtherType.ipv6.bigEndian, available >= 55, frame[byte: 20] == IPProtocol.icmpv6 {
+            // Router and neighbour solicitations and advertisements, redirects (RFC 4861 section 4).
+            let message = frame[byte: 54]
+            if message >= 133, message <= 137 { return neighbor }
+        }
+        return unknown
+    }
 }
 
-/// Decides by destination and kind, changing nothing. `available` bytes can be read, at least 14.
+/// Whether a frame is addressed to the gateway of its domain.
 @inline(__always)
-func service(
-    of frame: UnsafeMutableRawPointer, available: Int, in domain: UnsafePointer<BridgeDomain>
-) -> Service {
+func isForGateway(
+    _ frame: UnsafeMutableRawPointer, _ domain: UnsafePointer<BridgeDomain>
+) -> Bool {
     let gateway = domain.pointee.gatewayMAC
-    let isForGateway = EthernetHeader(at: frame).destination.rawValue == gateway && gateway != 0
-    let type = frame[raw16: 12]
-    if type == EtherType.ipv4.bigEndian {
-        // What looks like a DHCP server's answer in a packet without options is looked at closely.
-        if available >= 38, frame[raw32: 34] == DHCPPorts.toClient { return .neighbor }
-        return isForGateway ? .route : .bridge
-    }
-    if type == EtherType.ipv6.bigEndian, available >= 21, frame[byte: 20] != IPProtocol.icmpv6 {
-        return isForGateway ? .route : .bridge
-    }
-    return rareService(of: frame, available, isForGateway: isForGateway)
-}
-
-@inline(never)
-private func rareService(
-    of frame: UnsafeMutableRawPointer, _ available: Int, isForGateway: Bool
-) -> Service {
-    let type = frame[raw16: 12]
-    if type == EtherType.arp.bigEndian || type == EtherType.rarp.bigEndian { return .neighbor }
-    if type == EtherType.ipv6.bigEndian, available >= 55, frame[byte: 20] == IPProtocol.icmpv6 {
-        // Router and neighbour solicitations and advertisements, redirects (RFC 4861 section 4).
-        let message = frame[byte: 54]
-        if message >= 133, message <= 137 { return .neighbor }
-    }
-    return isForGateway ? .route : .bridge
+    return EthernetHeader(at: frame).destination.rawValue == gateway && gateway != 0
 }
 
 /// The ports of DHCP as they lie in a packet (RFC 2131 section 4.1).
@@ -82,16 +84,23 @@ extension Pipeline {
         return PacketContext(
             packet: packet, frame: frame, destinationKey: key, destinationBucket: fdb.bucket(of: key),
             sourceKey: sourceKey, sourceBucket: fdb.bucket(of: sourceKey),
-            hash: FlowHash.of(frame: frame, available: packet.contiguous), ingress: ingress, domain: domain)
+            hash: FlowHash.of(frame: frame, available: packet.contiguous), ingress: ingress, domain: domain,
+            marks: ServiceMark.unknown)
     }
 
     /// A packet for a gateway, a router MAC or a routed port: checks its IP header, finds its
     /// host-route bucket. It goes to the routing passes, to a side lane, or is dropped.
     @inline(never)
     func startRouting(
-        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, flags: RoutedContext.Flags = .none
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ flags: RoutedContext.Flags
     ) {
         let frame = packet.frame
+        if origin.domain != 0, !flags.contains(.wasSeen),
+            ServiceMark.of(frame, packet.contiguous) == ServiceMark.neighbor
+        {
+            handToNeighbors(packet, domain: origin.domain, ingress: origin.ingress)
+            return
+        }
         let key: UInt64
         var flags = flags
         switch routability(of: packet) {
@@ -183,7 +192,7 @@ extension Pipeline {
         case .route:
             startRouting(
                 packet, RouteOrigin(ingress: RoutedContext.fromPort, domain: 0, vrf: entry.pointee.vrf),
-                sourceKey: 0)
+                sourceKey: 0, .none)
         case .punt: punt(packet)
         case .drop(let reason): drop(packet, reason)
         }
@@ -202,7 +211,7 @@ extension Pipeline {
         }
         startRouting(
             packet, RouteOrigin(ingress: RoutedContext.fromPort, domain: 0, vrf: vrf), sourceKey: 0,
-            flags: .puntsMiss)
+            .puntsMiss)
     }
     private func isForTunnelEndpoint(_ packet: Packet) -> Bool {
         let frame = packet.frame

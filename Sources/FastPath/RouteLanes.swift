@@ -84,7 +84,7 @@ extension Pipeline {
             startRouting(
                 context.pointee.packet,
                 RouteOrigin(ingress: context.pointee.ingress, domain: domain, vrf: record.pointee.vrf),
-                sourceKey: context.pointee.sourceKey)
+                sourceKey: context.pointee.sourceKey, .wasSeen)
             return kept
         }
         memory.pointee.contexts[kept] = context.pointee

@@ -7,18 +7,20 @@ import Wire
 
 /// What pass 1 found out about a packet, and pass 2 needs: one cache line.
 struct PacketContext {
-    let packet: Packet
+    var packet: Packet
     /// The frame without outer headers and circuit tag.
-    let frame: UnsafeMutableRawPointer
-    let destinationKey: UInt64
-    let destinationBucket: UnsafeRawPointer
+    var frame: UnsafeMutableRawPointer
+    var destinationKey: UInt64
+    var destinationBucket: UnsafeRawPointer
     /// 0 for frames from the fabric, whose sources are never learned from data.
-    let sourceKey: UInt64
-    let sourceBucket: UnsafeRawPointer
-    let hash: UInt32
-    /// Circuit index, or ``fromTunnel``.
-    let ingress: UInt32
-    let domain: UInt16
+    var sourceKey: UInt64
+    var sourceBucket: UnsafeRawPointer
+    var hash: UInt32
+    /// Circuit index, ``fromTunnel`` or ``fromGateway``.
+    var ingress: UInt32
+    var domain: UInt16
+    /// Other than 0 when the frame may have marks for an outer header: see ``ServiceMark``.
+    var marks: UInt8
 
     static var fromTunnel: UInt32 { UInt32.max }
     /// Routed into the domain by its gateway: nobody in it has seen the frame.
@@ -67,6 +69,8 @@ struct RoutedContext {
         static var isOwn: Flags { Flags(rawValue: 4) }
         /// Punted rather than dropped when there is no route: it came in on an underlay port.
         static var puntsMiss: Flags { Flags(rawValue: 8) }
+        /// The neighbour lane has looked at it.
+        static var wasSeen: Flags { Flags(rawValue: 16) }
     }
     /// Entered through a routed or an underlay port, or made here.
     static var fromPort: UInt32 { UInt32.max &- 2 }
@@ -101,7 +105,8 @@ struct Lane {
 
 /// Side lanes are counted here; pass 1 and 2 append to them, the drain empties them.
 struct SideLaneCounts {
-    /// Contexts of pass 1 beside those that are bridged.
+    /// Contexts of pass 1.
+    var bridged = 0
     var neighbors = 0
     var routed = 0
     var local = 0
