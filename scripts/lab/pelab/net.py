@@ -36,6 +36,11 @@ class Namespace:
     def ip(self, words, check=True):
         return run(["ip", "-n", self.full] + words.split(), check=check)
 
+    def ip_batch(self, *lines, check=True):
+        """Several `ip` commands in one process: starting one takes long in a guest kernel."""
+        force = [] if check else ["-force"]
+        run(["ip", "-n", self.full] + force + ["-batch", "-"], check, input="\n".join(lines) + "\n")
+
     def ip_json(self, words):
         text = run(["ip", "-n", self.full, "-d", "-s", "-j"] + words.split())
         return json.loads(text) if text.strip() else []
@@ -130,14 +135,13 @@ def _setns(descriptor):
 
 def veth(left, left_name, right, right_name, mtu=1500, left_mac=None, right_mac=None):
     """A veth pair between two namespaces with the offloads that a new pair has by default."""
-    words = ["ip", "-n", left.full, "link", "add", left_name, "mtu", mtu]
+    words = ["link add", left_name, "mtu", mtu]
     if left_mac:
         words += ["address", left_mac]
-    words += ["type", "veth", "peer", "name", right_name, "mtu", mtu]
+    words += ["type veth peer name", right_name, "mtu", mtu]
     if right_mac:
         words += ["address", right_mac]
-    run(words + ["netns", right.full])
-    left.ip(f"link set {left_name} up")
+    left.ip_batch(" ".join(map(str, words + ["netns", right.full])), f"link set {left_name} up")
     right.ip(f"link set {right_name} up")
 
 

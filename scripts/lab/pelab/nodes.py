@@ -106,21 +106,22 @@ class KernelPE(PE):
 
     def _make_vni(self, vni, port):
         bridge, vxlan = f"br{vni}", f"vx{vni}"
-        self.control.ip(f"link add {bridge} address 02:00:00:10:{self.number:02x}:{vni % 256:02x} "
-                        "type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
         # pe2 shows that a VTEP with default settings is understood. In pe1's place the kernel
         # sends what is asked of pe-dp.
         like_pedp = self.number == 1 and self.lab.family == 4
         options = self.vxlan_options() + (" noudpcsum df set" if like_pedp else "")
         sources = "srcport 49152 65535" if self.number == 1 else ""
-        self.control.ip(f"link add {vxlan} type vxlan id {vni} local {self.vtep} dstport {port} "
-                        f"nolearning {sources} {options}")
-        self.control.ip(f"link set {vxlan} addrgenmode none")
-        self.control.ip(f"link set {bridge} addrgenmode none")
-        self.control.ip(f"link set {vxlan} mtu 1500 master {bridge}")
-        self.control.bridge(f"link set dev {vxlan} learning off")
-        self.control.ip(f"link set {vxlan} up")
-        self.control.ip(f"link set {bridge} up")
+        self.control.ip_batch(
+            f"link add {bridge} address 02:00:00:10:{self.number:02x}:{vni % 256:02x} "
+            "type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"link add {vxlan} type vxlan id {vni} local {self.vtep} dstport {port} "
+            f"nolearning {sources} {options}",
+            f"link set {vxlan} addrgenmode none",
+            f"link set {bridge} addrgenmode none",
+            f"link set {vxlan} mtu 1500 master {bridge}",
+            f"link set {vxlan} type bridge_slave learning off",
+            f"link set {vxlan} up",
+            f"link set {bridge} up")
 
     def vxlan_options(self):
         return ""
@@ -141,10 +142,8 @@ class KernelPE(PE):
         self.control.ip(f"link set {host.circuit} master br{host.vni}")
 
     def stop_dataplane(self, _signal=signal.SIGTERM):
-        for vni in self.vnis():
-            self.control.ip(f"link del vx{vni}", check=False)
-            self.control.ip(f"link del br{vni}", check=False)
-        self.control.ip("addr flush dev up0", check=False)
+        self.control.ip_batch(*(f"link del {kind}{vni}" for vni in self.vnis() for kind in ("vx", "br")),
+                              "addr flush dev up0", check=False)
 
     def running(self):
         return "br110" in self.control.devices()

@@ -5,7 +5,7 @@ from . import frr
 from .l3topology import gateway_mac
 from .nodes import KernelPE
 from .pedp import PeDP
-from .shell import run, wait
+from .shell import wait
 from .tenants import TENANTS, TRUNK, subnets_at
 
 
@@ -72,51 +72,38 @@ class TenantKernelPE(TenantPE, KernelPE):
             "net.ipv4.conf.default.arp_accept": 1, "net.ipv6.conf.default.accept_untracked_na": 2,
             "net.ipv4.icmp_ratemask": 0, "net.ipv6.icmp.ratelimit": 0})
         # A VRF's table comes before the local one, or every tenant reaches this node's addresses.
+        # And there is no fall-through to the main table (Documentation/networking/vrf.rst).
         for family in ("-4", "-6"):
             control.ip(f"{family} rule add pref 32765 table local")
             control.ip(f"{family} rule del pref 0")
         for tenant in TENANTS:
-            control.ip(f"link add {tenant.name} type vrf table {tenant.table}")
-            control.ip(f"link set {tenant.name} up")
-            # No fall-through to the main table (Documentation/networking/vrf.rst).
-            for family in ("-4", "-6"):
-                control.ip(f"{family} route add table {tenant.table} unreachable default "
-                           "metric 4278198272")
+            control.ip_batch(f"link add {tenant.name} type vrf table {tenant.table}",
+                             f"link set {tenant.name} up",
+                             *(f"route add table {tenant.table} unreachable {every} metric 4278198272"
+                               for every in ("0.0.0.0/0", "::/0")))
         super().start_dataplane()
+        lines = []
         for tenant in TENANTS:
             self._make_vni(tenant.l3vni, 4789)
-            self._into_vrf(f"br{tenant.l3vni}", tenant, tenant.router_mac(self.number), ())
+            lines += into_vrf(f"br{tenant.l3vni}", tenant, tenant.router_mac(self.number), ())
         for tenant, subnet in subnets_at(self.name):
             vni = tenant.vni(subnet)
-            control.bridge(f"link set dev vx{vni} neigh_suppress on")
-            self._into_vrf(f"br{vni}", tenant, gateway_mac(vni), [
+            lines.append(f"link set vx{vni} type bridge_slave neigh_suppress on")
+            lines += into_vrf(f"br{vni}", tenant, gateway_mac(vni), [
                 f"{address}/{bits}" for address, bits in zip(tenant.gateways(subnet), (24, 64))])
-
-    def _into_vrf(self, bridge, tenant, mac, addresses):
-        batch = (f"link set {bridge} down\n"
-                 f"link set {bridge} address {mac} addrgenmode eui64 master {tenant.name}\n"
-                 f"link set {bridge} up\n")
-        for address in addresses:
-            batch += f"addr add {address} dev {bridge}{' nodad' if ':' in address else ''}\n"
-        run(["ip", "-n", self.control.full, "-batch", "-"], input=batch)
+        control.ip_batch(*lines)
 
     def circuit_rebuilt(self, host):
-        device = host.circuit
+        device = f"{host.circuit}.{host.vlan}" if host.trunk else host.circuit
+        lines = [f"link set {host.circuit} addrgenmode none"]
         if host.trunk:
-            device = f"{host.circuit}.{host.vlan}"
-            self.control.ip(f"link add link {host.circuit} name {device} type vlan id {host.vlan}")
-            self.control.ip(f"link set {host.circuit} addrgenmode none")
-        self.control.ip(f"link set {device} addrgenmode none")
-        self.control.ip(f"link set {device} master br{host.vni}")
-        self.control.ip(f"link set {device} up")
+            lines.append(f"link add link {host.circuit} name {device} type vlan id {host.vlan}")
+        self.control.ip_batch(*lines, f"link set {device} addrgenmode none master br{host.vni} up")
 
     def stop_dataplane(self, *arguments):
-        for tenant in TENANTS:
-            self.control.ip(f"link del vx{tenant.l3vni}", check=False)
-            self.control.ip(f"link del br{tenant.l3vni}", check=False)
         super().stop_dataplane(*arguments)
-        for tenant in TENANTS:
-            self.control.ip(f"link del {tenant.name}", check=False)
+        self.control.ip_batch(*(f"link del {device}" for t in TENANTS for device in (
+            f"vx{t.l3vni}", f"br{t.l3vni}", t.name)), check=False)
 
     # Views
 
@@ -127,6 +114,15 @@ class TenantKernelPE(TenantPE, KernelPE):
         """{counter: packets} of what was answered with a destination unreachable."""
         counters = self.control.snmp()
         return {name: counters[name] for name in ("IcmpOutDestUnreachs", "Icmp6OutDestUnreachs")}
+
+
+def into_vrf(bridge, tenant, mac, addresses):
+    """The lines that make a bridge an interface of the tenant's."""
+    return [f"link set {bridge} down",
+            f"link set {bridge} address {mac} addrgenmode eui64 master {tenant.name}",
+            f"link set {bridge} up"] + [
+        f"addr add {address} dev {bridge}{' nodad' if ':' in address else ''}"
+        for address in addresses]
 
 
 def with_length(prefix):

@@ -17,7 +17,6 @@ import subprocess
 
 from .net import veth
 from .report import Skip
-from .shell import run
 from .topology import Host, Lab
 
 SUBNETS = "ABCDE"
@@ -164,23 +163,21 @@ class TenantLab(Lab):
             self._connect_to_switch(host)
         else:
             veth(self.pes[host.pe].ports, host.circuit, host.namespace, "eth0", right_mac=host.mac)
-        batch = f"addr add {host.ip4}/24 dev eth0\naddr add {host.ip6}/64 dev eth0 nodad\n"
-        batch += "".join(f"route replace default via {g} dev eth0\n" for g in host.gateways)
-        run(["ip", "-n", host.namespace.full, "-batch", "-"], input=batch)
+        host.namespace.ip_batch(
+            f"addr add {host.ip4}/24 dev eth0", f"addr add {host.ip6}/64 dev eth0 nodad",
+            *(f"route replace default via {gateway} dev eth0" for gateway in host.gateways))
 
     def _connect_to_switch(self, host):
         """An access port of a VLAN-aware bridge, whose trunk is pe1's."""
         if not self._switch:
             self._switch = self.namespace("sw")
-            self._switch.ip("link add sw type bridge vlan_filtering 1 vlan_default_pvid 0 "
-                            "stp_state 0 forward_delay 0 mcast_snooping 0")
-            self._switch.ip("link set sw addrgenmode none")
-            self._switch.ip("link set sw up")
+            self._switch.ip_batch(
+                "link add sw type bridge vlan_filtering 1 vlan_default_pvid 0 stp_state 0 "
+                "forward_delay 0 mcast_snooping 0",
+                "link set sw addrgenmode none up")
             veth(self._switch, "trunk", self.pes[host.pe].ports, TRUNK)
-            self._switch.ip("link set trunk addrgenmode none")
-            self._switch.ip("link set trunk master sw")
+            self._switch.ip("link set trunk addrgenmode none master sw")
         veth(self._switch, host.name, host.namespace, "eth0", right_mac=host.mac)
-        self._switch.ip(f"link set {host.name} addrgenmode none")
-        self._switch.ip(f"link set {host.name} master sw")
+        self._switch.ip(f"link set {host.name} addrgenmode none master sw")
         self._switch.bridge(f"vlan add dev {host.name} vid {host.vlan} pvid untagged")
         self._switch.bridge(f"vlan add dev trunk vid {host.vlan}")
