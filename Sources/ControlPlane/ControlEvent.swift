@@ -33,6 +33,8 @@ public enum ControlEvent: Sendable {
     case kernelRequestFailed(ControlEffect, errno: Int32)
     /// A worker saw a source MAC that the FDB did not place on this circuit.
     case learned(LearnEvent)
+    /// A worker saw an IP neighbour, or needs one.
+    case neighborSeen(NeighborEvent)
     /// The local MACs (FDB keys, ``FDBKey``) that workers have seen since the last report.
     case seen([UInt64])
     case portChanged(port: UInt16, isUp: Bool, mac: MACAddress, mtu: UInt16)
@@ -56,17 +58,22 @@ public enum ControlEffect: Hashable, Sendable {
     /// `ip neigh replace IP lladdr MAC dev INTERFACE nud noarp`.
     case addLocalNeighbor(interface: UInt32, address: IPAddress, mac: MACAddress)
     case deleteLocalNeighbor(interface: UInt32, address: IPAddress)
+    /// Have a worker send an ARP request or neighbour solicitation from the gateway: to `mac` alone, or
+    /// to all of the domain.
+    case probeNeighbor(domain: UInt16, address: IPAddress, mac: MACAddress?)
     /// Have the kernel resolve a neighbour (NTF_USE) on an exception TAP.
     case resolveNeighbor(interface: UInt32, address: IPAddress)
     /// Dump the kernel's state again.
     case dumpKernel
     case log(level: LogLevel, String)
 
+    /// Something that a worker sends.
+    public var isProbe: Bool { if case .probeNeighbor = self { true } else { false } }
     /// A change or a resolution, not a dump.
     var isKernelRequest: Bool {
         switch self {
         case .addLocalMAC, .deleteLocalMAC, .addLocalNeighbor, .deleteLocalNeighbor, .resolveNeighbor: true
-        case .dumpKernel, .log: false
+        case .probeNeighbor, .dumpKernel, .log: false
         }
     }
 }

@@ -170,6 +170,13 @@ public final class ControlLoop: @unchecked Sendable {
                 left -= 1
             }
         }
+        for ring in tables.neighborRings.workers {
+            var left = TableLimits.neighborRing
+            while left > 0, let event = ring.pop() {
+                effects += state.apply(.neighborSeen(event), at: now)
+                left -= 1
+            }
+        }
         if now.seconds(since: lastPeriod) >= compiler.ageingPeriodSeconds {
             lastPeriod = now
             effects += state.apply(compiler.endAgeingPeriod(), at: now)
@@ -181,6 +188,8 @@ public final class ControlLoop: @unchecked Sendable {
 
     private func finish(_ effects: inout [ControlEffect], _ now: Instant) {
         effects += compiler.flush(&state, at: now)
+        // After the tables: an answer finds the neighbour there.
+        tables.push(probes: effects)
         if !effects.isEmpty { perform(effects) }
     }
 }

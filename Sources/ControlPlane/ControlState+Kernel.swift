@@ -95,8 +95,7 @@ extension ControlState {
             removeAddress(key)
         }
         for (key, row) in neighbors where row.dump != number && !isTouched(.neighbor(key)) {
-            neighbors[key] = nil
-            neighborChanged(key)
+            sweepNeighborRow(key, now, &effects)
         }
         for id in kernelNextHops.missing(from: number) where !isTouched(.nextHop(id)) {
             if kernelNextHops.remove(id) { nextHopChanged(id) }
@@ -105,6 +104,7 @@ extension ControlState {
         sweepOverlay(number)
         sweepKernelRoutes(number)
         settleLocals(now, &effects)
+        settleNeighborExports(now, &effects)
         dump.isRunning = false
         dump.completed = number
         dump.touched.removeAll()
@@ -193,7 +193,7 @@ extension ControlState {
         case .neighbor(let row) where row.family == .bridge:
             if isOwnEcho(row, isDumped: isDumped, &effects) { return }
             place(row, from: .kernel(isDumped: isDumped), now, &effects)
-        case .neighbor(let row): kernelNeighbor(row, isDumped: isDumped)
+        case .neighbor(let row): kernelNeighbor(row, isDumped: isDumped, now, &effects)
         case .nextHop(let nextHop):
             guard admits(.nextHop(nextHop.id), isDumped: isDumped) else { return }
             if kernelNextHops.apply(nextHop, dump: dump.number) { nextHopChanged(nextHop.id) }
@@ -293,6 +293,7 @@ extension ControlState {
         // messages may have come before this notification.
         if consequence.cameUp { requestDump(now, &effects) }
         mapExceptions()
+        neighborProgress.hasChangedLinks = true
         changes.underlay = true
         changes.interfaces = true
     }
@@ -351,9 +352,10 @@ extension ControlState {
         case .addLocalMAC(let interface, let mac):
             counters.note("adding local MAC \(mac) on interface \(interface): errno \(errno)")
             exportFailed(interface, mac)
-        case .resolveNeighbor, .deleteLocalMAC, .deleteLocalNeighbor, .log: break
+        case .resolveNeighbor, .probeNeighbor, .deleteLocalMAC, .deleteLocalNeighbor, .log: break
         case .addLocalNeighbor(let interface, let address, _):
             counters.note("adding neighbour \(address) on interface \(interface): errno \(errno)")
+            neighborExportFailed(interface, address)
         }
     }
 }

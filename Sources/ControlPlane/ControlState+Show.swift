@@ -18,7 +18,7 @@ extension ControlState {
                 $0 + $1.macs.reduce(0) { $0 + ($1.value.placement == nil ? 0 : 1) }
             },
             routes: routeRows().count,
-            neighbors: neighborRows().count,
+            neighbors: neighborCount,
             vteps: vtepRows().count
         )
     }
@@ -208,58 +208,6 @@ extension ControlState {
         }.sorted { $0.vrf < $1.vrf }
     }
 
-    // MARK: Neighbours
-
-    public func neighborRows() -> [NeighborRow] {
-        var rows: [NeighborRow] = []
-        for (key, entry) in neighbors {
-            if let port = portOfInterface[key.interface] {
-                rows.append(
-                    NeighborRow(
-                        interface: numbering.name(of: port),
-                        ip: key.address.description,
-                        mac: entry.isUsable ? entry.mac?.description : nil,
-                        type: "underlay",
-                        source: "kernel"
-                    )
-                )
-            } else if let vni = links.vni(ofSVI: key.interface), let index = domainIndex(vni),
-                entry.isUsable,
-                let mac = entry.mac
-            {
-                let isRemote =
-                    entry.flags.contains(.externallyLearned) || entry.neighborProtocol == 11
-                var vtep: String?
-                if case .remote(let target, _)? = domains[index].macs[mac.rawValue]?.placement {
-                    vtep = addresses(of: target).first?.description
-                }
-                rows.append(
-                    NeighborRow(
-                        vni: vni.rawValue,
-                        vrf: configuration.l2vnis[index].vrf,
-                        ip: key.address.description,
-                        mac: mac.description,
-                        type: isRemote ? "remote" : "local",
-                        vtep: vtep,
-                        source: "kernel"
-                    )
-                )
-            }
-        }
-        for neighbor in configuration.static.neighbors {
-            rows.append(
-                NeighborRow(
-                    vni: neighbor.vni.rawValue,
-                    ip: neighbor.ip.description,
-                    mac: neighbor.mac.description,
-                    type: "static",
-                    source: "configuration"
-                )
-            )
-        }
-        return ShowAnswer.neighbors(rows).sortedNeighbors
-    }
-
     // MARK: Control
 
     /// What the state itself knows; the daemon adds peers, requests, shadow devices.
@@ -292,6 +240,7 @@ extension ControlState {
         row.kernel.requestsFailed = counters.kernelRequestsFailed
         row.shadow.isEnabled = configuration.control.shadow
         row.stale = staleCount
+        row.neighbors = neighborCounters
         return row
     }
     /// Entries of connections that are closed.

@@ -23,6 +23,15 @@ public struct ControlState {
     /// Router MACs to look at when the event is over.
     var rmacChecks: Set<RouterMACs.Key> = []
     var vteps = VTEPRegistry()
+    /// IP neighbours of the bridge domains; rows of the kernel are in `neighbors`.
+    var ipNeighbors: NeighborTable
+    var neighborProgress = NeighborProgress()
+    public internal(set) var neighborCounters = NeighborCounters()
+    let subnets: Subnets
+    /// Routed ports by VRF.
+    let routedPorts: [UInt16: [UInt16]]
+    /// Domain positions by their shadow bridge.
+    var bridges: [UInt32: Int] = [:]
     var connections: [Int: FPMConnection] = [:]
     /// Rows whose vxlan device is not known yet, in the order they came.
     var waiting: [UInt32: [WaitingRow]] = [:]
@@ -90,7 +99,16 @@ public struct ControlState {
     /// Takes everything from the configuration: domains, circuits, static state.
     public init(configuration: Configuration) {
         self.configuration = configuration
-        numbering = PortNumbering(configuration)
+        let numbering = PortNumbering(configuration)
+        self.numbering = numbering
+        subnets = Subnets(configuration, numbering)
+        ipNeighbors = NeighborTable(
+            limits: .init(
+                neighbors: configuration.dataplane.limits.neighbors, domains: configuration.l2vnis.count))
+        routedPorts = Dictionary(
+            grouping: (0..<numbering.portCount).map { UInt16(truncatingIfNeeded: $0) }) {
+                numbering.vrf(ofPort: $0)
+            }.filter { $0.key != 0 }
         routing = RoutingMap(configuration, numbering)
         domains = configuration.l2vnis.map {
             DomainState(vni: $0.vni, gatewayMAC: $0.effectiveGatewayMAC)
@@ -117,6 +135,7 @@ public struct ControlState {
         case .kernelRequestFailed(let effect, let errno):
             requestFailed(effect, errno, now, &effects)
         case .learned(let event): learned(event, now, &effects)
+        case .neighborSeen(let event): neighborSeen(event, now, &effects)
         case .seen(let keys): seen(keys, now)
         case .portChanged(let port, let isUp, let mac, let mtu): portChanged(port, isUp, mac, mtu)
         case .exceptionAttached(let port, let interface, _): attachException(port, interface)
@@ -139,6 +158,7 @@ public struct ControlState {
         retryExports(now, &effects)
         age(now, &effects)
         requestNeighbors(now, &effects)
+        tickNeighbors(now, &effects)
     }
 
     private mutating func loadStatic() {
@@ -151,6 +171,10 @@ public struct ControlState {
             guard let index = domainIndex(mac.vni) else { continue }
             let id = vteps.id(of: mac.vtep.normalized)
             edit(index, mac.mac) { $0.fixed = .vtep(id) }
+        }
+        for neighbor in configuration.static.neighbors {
+            guard let domain = numbering.domain(of: neighbor.vni), !subnets.isGateway(domain, neighbor.ip) else { continue }
+            edit(NeighborID(domain: domain, neighbor.ip), Instant(nanoseconds: 0)) { $0.fixed = neighbor.mac }
         }
         for route in configuration.static.underlay {
             fixedUnderlay[route.prefix.network, default: []] += route.nextHops
@@ -178,6 +202,8 @@ public struct ControlState {
         /// Domain indexes whose flood list changed.
         var flood: Set<UInt16> = []
         var ports: Set<UInt16> = []
+        /// Neighbours whose hop may have to say something else.
+        var neighbors: Set<NeighborID> = []
         /// Routes, next hops, neighbours or ports on the way to some VTEP may have changed.
         var underlay = true
         /// Prefixes of kernel tables whose rows changed; the same one may be there more than once.
@@ -205,7 +231,9 @@ public struct ControlState {
     func domainIndex(_ vni: VNI) -> Int? { numbering.domain(of: vni).map { Int($0) - 1 } }
 
     mutating func mark(_ index: Int, _ mac: UInt64) {
-        changes.macs.append(FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac))
+        let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: index + 1), mac: mac)
+        changes.macs.append(key)
+        markNeighbors(ofMAC: key)
     }
     /// Changes a MAC's entry, drops it when nothing is left, and marks it when its place changed.
     mutating func edit(_ index: Int, _ mac: MACAddress, _ body: (inout MACEntry) -> Void) {

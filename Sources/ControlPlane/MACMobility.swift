@@ -44,7 +44,10 @@ extension ControlState {
         let key = FDBKey.make(domain: event.domain, mac: event.mac.rawValue)
         localKeys.insert(key)
         // A move between circuits of one domain is nothing to zebra: one port stands for all.
-        if isNew { export(index, event.mac, now, &effects) }
+        if isNew {
+            export(index, event.mac, now, &effects)
+            verifyBindings(index, event.mac, now, &effects)
+        }
     }
 
     /// Forgets that a MAC is local, after its entry said so.
@@ -70,9 +73,12 @@ extension ControlState {
         for key in localKeys.sorted() {
             guard let (index, mac) = locate(key),
                 let local = domains[index].macs[mac.rawValue]?.local,
-                now.seconds(since: local.lastSeen) >= limit
+                now.seconds(since: local.lastSeen) >= limit,
+                // A host that answers for an address is there; its binding expires first.
+                !isHeld(FDBKey.domain(key), mac)
             else { continue }
             counters.aged += 1
+            dropBindings(index, mac, isMoved: false, &effects)
             if local.exportedAt != nil, let shadow = domains[index].shadow {
                 effects.append(.deleteLocalMAC(interface: shadow.attachment, mac: mac))
             }
@@ -105,6 +111,7 @@ extension ControlState {
             guard let (index, mac) = locate(key), domain == nil || domain == index else { continue }
             export(index, mac, now, &effects)
         }
+        exportNeighbors(now, &effects, only: domain)
     }
     mutating func attachShadow(
         _ vni: VNI,
@@ -118,6 +125,8 @@ extension ControlState {
         let shadow = DomainState.Shadow(bridge: bridge, vxlan: vxlan, attachment: attachment)
         domains[index].shadow = shadow
         attachments[attachment] = index
+        bridges[bridge] = index
+        neighborProgress.hasChangedLinks = true
         exportAll(now, &effects, only: index)
     }
     mutating func exportFailed(_ interface: UInt32, _ mac: MACAddress) {
@@ -183,6 +192,7 @@ extension ControlState {
         if local.exportedAt != nil, let shadow = domains[index].shadow {
             effects.append(.deleteLocalMAC(interface: shadow.attachment, mac: mac))
         }
+        dropBindings(index, mac, isMoved: true, &effects)
         edit(index, mac) { $0.local = nil }
         dropLocal(index, mac)
     }
@@ -202,6 +212,7 @@ extension ControlState {
             if !local.isConfirmed && exported >= dump.beganAt { continue }
             let isSettled = local.isConfirmed || dump.beganAt.seconds(since: exported) >= 1
             if isSettled, let rival = dump.rivals[key] {
+                dropBindings(index, mac, isMoved: true, &effects)
                 edit(index, mac) { entry in
                     entry.local = nil
                     entry.kernel = rival

@@ -174,8 +174,7 @@ final class RouteCompiler {
         switch decision {
         case .none: return nil
         case .value(let value): return value
-        case .host(let domain):
-            return hops.index(of: .neighbor(domain: domain, prefix.address), &state).map { .hop($0) }
+        case .host(let id): return hops.index(of: HopKey(id), &state).map { .hop($0) }
         case .fixed(let route):
             switch route.kind {
             case .blackhole: return .blackhole

@@ -45,6 +45,13 @@ enum HopKey: Hashable {
     case neighbor(domain: UInt16, IPAddress)
     /// A host behind a routed or an underlay port.
     case port(UInt16, IPAddress)
+
+    init(_ id: NeighborID) {
+        switch id.scope {
+        case .domain(let domain): self = .neighbor(domain: domain, id.address)
+        case .port(let port): self = .port(port, id.address)
+        }
+    }
 }
 
 /// What becomes of all ways of a route.
@@ -86,7 +93,7 @@ enum RouteDecision: Hashable {
     case none
     case value(RouteValue)
     /// A binding of the neighbour table.
-    case host(domain: UInt16)
+    case host(NeighborID)
     case fixed(FixedRoute)
     case row(RouteIntent.Row)
 }
@@ -216,7 +223,7 @@ extension ControlState {
             found.add(.neighbor(domain: UInt16(truncatingIfNeeded: value.index), gateway), weight: weight)
         case .value(let value) where value.kind == .port:
             found.add(.port(UInt16(truncatingIfNeeded: value.index), gateway), weight: weight)
-        case .host(let domain): found.add(.neighbor(domain: domain, gateway), weight: weight)
+        case .host(let id): found.add(HopKey(id), weight: weight)
         case .fixed(let route) where route.kind == .unicast:
             resolve(
                 route.ways, vrf: vrf, weight: weight, destination: gateway, visited: &visited, into: &found)
@@ -235,13 +242,13 @@ extension ControlState {
     func decide(vrf: UInt16, _ prefix: IPPrefix) -> RouteDecision {
         if let own = routing.own[vrf]?[prefix] { return .value(own) }
         let binding = prefix.isHost ? hostBinding(vrf: vrf, prefix.address) : nil
-        if let binding, !binding.isRemote { return .host(domain: binding.domain) }
+        if let binding, !binding.isRemote { return .host(binding.neighbor) }
         if let fixed = routing.fixed[vrf]?[prefix] { return .fixed(fixed) }
         if let table = routing.table(of: vrf), let entry = routes.table(table)?[prefix] {
             let best = entry.best
             if !best.isIgnored { return .row(best) }
         }
-        if let binding { return .host(domain: binding.domain) }
+        if let binding { return .host(binding.neighbor) }
         return .none
     }
     /// The decision of the longest prefix around an address.

@@ -10,6 +10,7 @@ public struct Alarms: Hashable, Sendable {
     public var floodTargetsRefused: UInt64 = 0
     public var portsRefused: UInt64 = 0
     public var routesRefused: UInt64 = 0
+    public var neighborsRefused: UInt64 = 0
     public var isRaised: Bool { self != Alarms() }
 }
 
@@ -18,6 +19,8 @@ public struct Alarms: Hashable, Sendable {
 /// It holds only what the tables do not; what is installed is read back from the tables themselves.
 public final class TableCompiler {
     public let tables: ForwardingTables
+    /// Hops of IP neighbours, for routes too.
+    public var neighbors: NeighborHops { routes.hops.neighbors }
     public private(set) var alarms = Alarms()
     private let ageingSeconds: Double
 
@@ -84,6 +87,7 @@ public final class TableCompiler {
     /// Applies all that changed since the last call and publishes once. Call it after a batch of
     /// events, and after each tick; the effects are alarms to log.
     public func flush(_ state: inout ControlState, at now: Instant) -> [ControlEffect] {
+        var effects = state.settleNeighbors(now)
         let changes = state.takeChanges()
         for port in changes.ports.sorted() {
             do { try setPort(port, state) } catch {
@@ -93,10 +97,14 @@ public final class TableCompiler {
         }
         for domain in changes.flood.sorted() { compileFlood(domain, &state) }
         for key in changes.macs { compileMAC(key, &state) }
+        neighbors.compile(changes.neighbors, &state)
         routes.flush(changes, &state)
         updateVRFs(routes.changedVRFs, state)
         alarms.routesRefused = routes.refusedCount
         pendingLog += routes.takeLog()
+        effects += neighbors.finish(&state, at: now)
+        alarms.neighborsRefused = neighbors.refusals
+        if let error = neighbors.takeError() { pendingLog.append(("neighbors", error)) }
         retryRefused(&state)
         for text in tunnels.takeRefusals() {
             alarms.vtepsRefused += 1
@@ -108,7 +116,6 @@ public final class TableCompiler {
         }
         tunnels.resolve(&state, all: changes.underlay)
         tables.publish()
-        var effects: [ControlEffect] = []
         for line in pendingLog { state.log(.error, line.kind, line.text, now, &effects) }
         pendingLog.removeAll()
         return effects

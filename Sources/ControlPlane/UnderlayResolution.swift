@@ -225,7 +225,9 @@ extension ControlState {
 
     // MARK: Neighbours
 
-    mutating func kernelNeighbor(_ message: NeighborMessage, isDumped: Bool) {
+    mutating func kernelNeighbor(
+        _ message: NeighborMessage, isDumped: Bool, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
         guard let address = message.destination, !address.isMulticast else { return }
         let key = NeighborKey(interface: message.interface, address: address)
         guard admits(.neighbor(key), isDumped: isDumped) else { return }
@@ -243,6 +245,7 @@ extension ControlState {
         }
         let after = neighbors[key]
         if before?.mac != after?.mac || before?.isUsable != after?.isUsable { neighborChanged(key) }
+        neighborRowChanged(key, isDumped: isDumped, now, &effects)
     }
     mutating func neighborChanged(_ key: NeighborKey) {
         if needed[key] != nil { changes.underlay = true }
@@ -298,6 +301,7 @@ extension ControlState {
         if interfaceOfPort[port] == interface { return }
         if let old = interfaceOfPort[port] { portOfInterface[old] = nil }
         interfaceOfPort[port] = interface
+        neighborProgress.hasChangedLinks = true
         if let interface { portOfInterface[interface] = port }
         if let configured = configuration.ports[Int(port)].exception?.addresses, let interface {
             for prefix in configured {

@@ -64,6 +64,9 @@ public final class Worker: @unchecked Sendable {
     /// The function for an lcore: polls until ``stop()``; returns 0.
     public static var entry: @convention(c) (UnsafeMutableRawPointer?) -> Int32 { pe_worker_main }
 
+    /// Wakes the worker when it sleeps: something waits for it that rings no bell.
+    public func wake() { pe_doorbell_ring(memory.pointee.io.doorbell) }
+
     /// Tells the worker to return after its present loop; it may sleep up to 100 ms before.
     public func stop() {
         pe_store32(&memory.pointee.stop, 1)

@@ -203,6 +203,11 @@ public struct IPPrefix: Hashable, Sendable, Comparable {
         self.address = address
         self.length = length
     }
+    /// The address alone.
+    public init(host address: IPAddress) {
+        self.address = address
+        length = address.bitCount
+    }
     /// Parses `10.0.0.0/8`; an address alone is a host prefix. Nil for anything else.
     public init?(_ text: some StringProtocol) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false)

@@ -271,6 +271,8 @@ final class Daemon: @unchecked Sendable {
     private func perform(_ effects: [ControlEffect]) {
         for case .log(let level, let text) in effects { logger.log(level, text) }
         feed?.perform(effects)
+        // The control loop has put them into the ring of worker 0.
+        if effects.contains(where: \.isProbe) { workers.first?.wake() }
     }
 
     /// Stops what runs, in the reverse order of starting; safe after a partial start.

@@ -134,9 +134,9 @@ final class Replay {
 
     // MARK: Control streams
 
-    private func apply(_ event: ControlEvent) { _ = state.apply(event, at: now) }
+    private func apply(_ event: ControlEvent) { tables.push(probes: state.apply(event, at: now)) }
 
-    private func flush() { _ = compiler.flush(&state, at: now) }
+    private func flush() { tables.push(probes: compiler.flush(&state, at: now)) }
 
     private func advance(seconds: Double) {
         now = Instant(nanoseconds: now.nanoseconds + UInt64(seconds * 1e9))
@@ -298,6 +298,9 @@ final class Replay {
         for ring in tables.learning.workers {
             while let event = ring.pop() { apply(.learned(event)) }
         }
+        for ring in tables.neighborRings.workers {
+            while let event = ring.pop() { apply(.neighborSeen(event)) }
+        }
         advance(seconds: 0.001)
         flush()
     }
@@ -323,7 +326,7 @@ final class Replay {
         }
         summary.tables.fdb = (everything["fdb"] as? [Any])?.count ?? 0
         summary.tables.routes = (everything["routes"] as? [Any])?.count ?? 0
-        summary.tables.neighbors = (everything["neighbors"] as? [Any])?.count ?? 0
+        summary.tables.neighbors = state.tableCounts.neighbors
         summary.tables.vteps = (everything["vteps"] as? [Any])?.count ?? 0
         let stateJSON = try JSONSerialization.data(
             withJSONObject: everything, options: [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes])

@@ -28,7 +28,7 @@ struct ShowSource {
         case .vrfs: .vrfs(state.vrfRows())
         case .fdb: .fdb(state.fdbRows(at: now))
         case .routes: .routes(state.routeRows())
-        case .neighbors: .neighbors(state.neighborRows())
+        case .neighbors: .neighbors(state.neighborRows(at: now))
         case .nexthops: .nexthops(state.nextHopRows())
         case .vteps: .vteps(state.vtepRows())
         case .flood: .flood(state.floodRows())

@@ -8,7 +8,7 @@ import Wire
 public enum ControlFuzz {
     enum Step: UInt8, CaseIterable {
         case fpm, otherFPM, reconnect, dump, notification, overrun, tick, learned, portChanged
-        case exceptionAttached, shadowAttached, requestFailed, flush
+        case exceptionAttached, shadowAttached, requestFailed, flush, neighbor
     }
 
     public static func run(_ bytes: UnsafeRawBufferPointer) {
@@ -28,6 +28,18 @@ public enum ControlFuzz {
             + payload.prefix(65_535)
     }
 
+    /// A host that binds addresses, one that claims the gateway's, and addresses that packets wait for.
+    private static func neighbors(_ local: [UInt8]) -> [UInt8] {
+        let attach = step(.exceptionAttached, [0, 0, 2]) + step(.shadowAttached, [0, 0, 5, 0, 6, 0, 9])
+        let mac: [UInt8] = [2, 0, 9]
+        return [0] + attach + local
+            + step(.neighbor, [1, 1, 0] + mac + [0, 192, 0, 2, 9]) + step(.neighbor, [2, 1, 1] + mac + [0, 192, 0, 2, 9])
+            + step(.neighbor, [1, 1, 0] + mac + [0, 192, 0, 2, 1]) + step(.neighbor, [4, 1, 0] + mac + [0])
+            + step(.neighbor, [1, 1, 0] + mac + [1, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9])
+            + step(.neighbor, [3, 1, 255, 0, 0, 0, 0, 192, 0, 2, 77]) + step(.flush, []) + step(.tick, [8])
+            + step(.notification, []) + step(.tick, [250])
+    }
+
     /// Inputs made from recorded streams: each alone, after the kernel's dump, and with what else happens.
     public static func seeds(fpm: [[UInt8]], dumps: [[UInt8]]) -> [[UInt8]] {
         var seeds: [[UInt8]] = []
@@ -41,6 +53,7 @@ public enum ControlFuzz {
         }
         if let stream = fpm.first, let dump = dumps.first {
             let local = step(.learned, [2, 0, 0, 0, 0, 9, 0]) + step(.portChanged, [0, 1, 2, 0, 0, 0, 0, 1])
+            seeds.append(neighbors(local) + step(.dump, dump) + step(.tick, [250]) + step(.tick, [250]))
             seeds.append(
                 [3] + local + step(.fpm, stream) + step(.reconnect, []) + step(.tick, [40]) + step(.otherFPM, stream)
                     + step(.overrun, []) + step(.notification, dump) + step(.requestFailed, [17]) + step(.tick, [250]))
@@ -67,11 +80,12 @@ private final class ControlWorld {
         underlays:
           - {interfaces: [u0], tunnelEndpoint: {addresses: [10.0.0.1, "fd00::1"]}}
         l3vnis:
-          - {vrf: VRF, vni: 50000}
+          - {vrf: "@VRF@", vni: 50000}
         l2vnis:
-          - {name: l2, vni: 10100, ports: [{port: host}, {port: host, vlan: 20}], neighborSuppression: true}
+          - {name: l2, vni: 10100, ports: [{port: host}, {port: host, vlan: 20}], neighborSuppression: true,
+             routingDomain: {type: L3VNI, l3vni: {name: "@VRF@"}}, gatewayIPs: [192.0.2.1/24, "2001:db8::1/64"]}
           - {name: other, vni: 10200, vxlanPort: 4790, acceptUnknownVTEP: true, ports: [{port: host, vlan: 30}]}
-        control: {routes: ROUTES, staleHoldSeconds: 30}
+        control: {routes: "@ROUTES@", staleHoldSeconds: 30}
         static:
           vteps: [{vni: 10200, address: 10.0.0.9}]
           macs: [{vni: 10200, mac: "02:00:00:00:00:02", vtep: 10.0.0.9}]
@@ -80,10 +94,7 @@ private final class ControlWorld {
     private static let configurations: [Configuration] = (0..<4).compactMap { number in
         let vrf = number & 1 == 0 ? "default" : "vrf1"
         let routes = number & 2 == 0 ? "fpm" : "netlink"
-        let pieces = yaml.split(separator: "VRF,", maxSplits: 1)
-        let tail = pieces.last.map { $0.split(separator: "ROUTES", maxSplits: 1) } ?? []
-        guard pieces.count == 2, tail.count == 2 else { return nil }
-        return try? Configuration(yaml: "\(pieces[0])\(vrf),\(tail[0])\(routes)\(tail[1])")
+        return try? Configuration(yaml: yaml.replacing("@VRF@", with: vrf).replacing("@ROUTES@", with: routes))
     }
 
     init?(choice: UInt8) {
@@ -91,7 +102,8 @@ private final class ControlWorld {
         guard configurations.count == 4 else { return nil }
         state = ControlState(configuration: configurations[Int(choice) % 4])
         let limits = TableLimits(
-            macs: 64, domains: 8, vteps: 64, circuits: 64, ports: 64, floodTargets: 32, paths: 8, workers: 1)
+            macs: 64, domains: 8, vteps: 64, circuits: 64, ports: 64, floodTargets: 32, paths: 8, workers: 1,
+            vrfs: 8, routes: 256, neighbors: 32)
         guard let tables = try? ForwardingTables(limits: limits),
             let compiler = try? TableCompiler(&state, tables: tables, at: now)
         else { return nil }
@@ -147,7 +159,25 @@ private final class ControlWorld {
         case .requestFailed:
             if let effect = asked.popLast() { apply(.kernelRequestFailed(effect, errno: Int32(next()))) }
         case .flush: flush()
+        case .neighbor: neighbor(payload)
         }
+    }
+
+    /// What a worker may report, and what it never should: any domain, circuit, MAC and address.
+    private func neighbor(_ payload: [UInt8]) {
+        var input = payload[...]
+        func next() -> UInt8 { input.popFirst() ?? 0 }
+        let kind = NeighborEvent.Kind(rawValue: next() % 6) ?? .binding
+        let domain = UInt16(next() % 4)
+        let circuit = next()
+        let mac = MACAddress(next() & 3, 0, 0, 0, next() & 1, next())
+        let isIPv6 = next() & 1 == 1
+        let rest = Array(input)
+        let address = IPAddress(bytes: (0..<(isIPv6 ? 16 : 4)).map { $0 < rest.count ? rest[$0] : 0 })
+        guard let address else { return }
+        apply(.neighborSeen(NeighborEvent(
+            kind: kind, domain: domain, circuit: circuit == 255 ? NeighborEvent.fromTunnel : UInt32(circuit) % 5,
+            mac: mac, address: address)))
     }
 
     private func decode(_ bytes: [UInt8]) -> [NetlinkMessage] {
@@ -200,6 +230,27 @@ private final class ControlWorld {
             if value.isTunnel { fuzzRequire(tables.remote(of: value.index) != nil, "\(mac) leads to a dead tunnel") }
             if value.isCircuit { fuzzRequire(tables.circuit(value.index) != nil, "\(mac) leads to a dead circuit") }
         }
+        checkNeighbors()
+    }
+
+    /// Each neighbour in the table has a hop that says what is known of it, and of the others none has.
+    private func checkNeighbors() {
+        var known = 0
+        for row in state.neighborRows(at: now) {
+            guard row.type != "gateway", let vni = row.vni.flatMap({ VNI($0) }), let address = IPAddress(row.ip),
+                let domain = state.numbering.domain(of: vni),
+                let index = tables.neighbor(domain: domain, address)
+            else { continue }
+            known += 1
+            guard let hop = tables.hop(index) else {
+                fuzzRequire(false, "\(address) leads to a dead hop")
+                return
+            }
+            let isKnown = row.mac != nil && row.state != "waiting"
+            fuzzRequire((hop.state == .usable) == isKnown, "\(address) is \(row.state), its hop \(hop.state)")
+            if isKnown { fuzzRequire(hop.mac.description == row.mac, "\(address) has another MAC in its hop") }
+        }
+        fuzzRequire(known == tables.neighborCount, "\(tables.neighborCount) in the table, \(known) of them known")
     }
 
     /// The last batch, and everything that `show` prints.

@@ -266,7 +266,7 @@ extension KernelRequest {
             self = .deleteNeighbor(interface: interface, address: address)
         case .resolveNeighbor(let interface, let address):
             self = .resolveNeighbor(interface: interface, address: address)
-        case .dumpKernel, .log: return nil
+        case .probeNeighbor, .dumpKernel, .log: return nil
         }
     }
 }

@@ -143,7 +143,7 @@ extension KernelRequest {
         case .addNeighbor(let index, let address, let mac):
             return neighbor(
                 .newNeighbor, sequence, family(address), index, state: .noARP, create: true,
-                destination: address, mac: mac)
+                destination: address, mac: mac, isOwn: true)
         case .deleteNeighbor(let index, let address):
             return neighbor(.deleteNeighbor, sequence, family(address), index, destination: address)
         case .resolveNeighbor(let index, let address):
@@ -158,6 +158,10 @@ extension KernelRequest {
         }
     }
 
+    /// Marks our rows among the kernel's neighbours (NDA_PROTOCOL): a number that no routing daemon has
+    /// (include/uapi/linux/rtnetlink.h, RTPROT_*).
+    static var ownProtocol: UInt8 { 112 }
+
     private enum Change { case newNeighbor, deleteNeighbor }
 
     private func family(_ address: IPAddress) -> UInt8 {
@@ -167,7 +171,7 @@ extension KernelRequest {
     private func neighbor(
         _ change: Change, _ sequence: UInt32, _ family: UInt8, _ interface: UInt32,
         state: NeighborMessage.State = [], flags: NeighborMessage.Flags = [], create: Bool = false,
-        destination: IPAddress? = nil, mac: MACAddress? = nil
+        destination: IPAddress? = nil, mac: MACAddress? = nil, isOwn: Bool = false
     ) -> [UInt8]? {
         let header: [UInt8] =
             [family, 0, 0, 0] + hostBytes(interface) + hostBytes(state.rawValue) + [flags.rawValue, 0]
@@ -180,6 +184,8 @@ extension KernelRequest {
         else { return nil }
         if let destination { writer.put(1, destination.bytes) }  // NDA_DST
         if let mac { writer.put(2, mac.bytes) }  // NDA_LLADDR
+        // Replacing zebra's row would keep zebra's mark on it.
+        if isOwn { writer.put(12, u8: Self.ownProtocol) }  // NDA_PROTOCOL
         return writer.bytes
     }
 

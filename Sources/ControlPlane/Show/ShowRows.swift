@@ -241,7 +241,7 @@ public struct RouteRow: Codable, Hashable, Sendable {
     }
 }
 
-/// One IP–MAC binding, of a VNI or of an underlay port.
+/// One IP–MAC binding, of a VNI or of a port.
 public struct NeighborRow: Codable, Hashable, Sendable {
     public var vni: UInt32?
     public var vrf: String?
@@ -249,9 +249,22 @@ public struct NeighborRow: Codable, Hashable, Sendable {
     public var ip: String
     /// Nil while unresolved.
     public var mac: String?
-    /// `local`, `remote`, `static` or `underlay`.
+    /// In a VNI `local`, `remote`, `static`, `gateway`, or `unknown` while it is asked for; behind a port
+    /// `underlay` or `routed`.
     public var type: String
+    /// `permanent`, `reachable`, `probing` (silent, being asked), `stale`, `waiting` (its MAC has no place
+    /// yet), `resolving` or `failed`.
+    public var state: String
     public var vtep: String?
+    /// Where its MAC is, when that is a circuit.
+    public var port: String?
+    public var vlan: Int?
+    /// Seconds since it, or its MAC, became this.
+    public var ageSeconds: Double?
+    /// Seconds since the host last said so; nil for what is not seen here.
+    public var lastSeenSeconds: Double?
+    /// Whether the kernel, and with it zebra, has it from here; nil for what is not to be given.
+    public var exported: Bool?
     public var source: String
     public init(
         vni: UInt32? = nil,
@@ -260,9 +273,11 @@ public struct NeighborRow: Codable, Hashable, Sendable {
         ip: String,
         mac: String?,
         type: String,
+        state: String = "reachable",
         vtep: String? = nil,
         source: String
     ) {
+        self.state = state
         self.vni = vni
         self.vrf = vrf
         self.interface = interface

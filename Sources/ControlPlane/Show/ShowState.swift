@@ -124,6 +124,7 @@ public struct ControlRow: Codable, Hashable, Sendable {
     /// Entries that wait for a sweep.
     public var stale: Int = 0
     public var kernel = Kernel()
+    public var neighbors = NeighborCounters()
     public var shadow = Shadow()
     /// Worker reports that were lost because a learn ring was full.
     public var learnOverflows: UInt64 = 0

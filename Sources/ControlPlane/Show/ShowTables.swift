@@ -141,7 +141,7 @@ extension ShowAnswer {
     }
 
     private static func table(_ rows: [NeighborRow]) -> String {
-        var table = TextTable(">VNI", "VRF", "INTERFACE", "IP", "MAC", "TYPE", "VTEP", "SOURCE")
+        var table = TextTable(">VNI", "VRF", "INTERFACE", "IP", "MAC", "TYPE", "STATE", ">SEEN", "AT", "EXPORTED", "SOURCE")
         for row in rows {
             table.add(
                 Human.text(row.vni),
@@ -150,7 +150,10 @@ extension ShowAnswer {
                 row.ip,
                 Human.text(row.mac),
                 row.type,
-                Human.text(row.vtep),
+                row.state,
+                Human.text(row.lastSeenSeconds.map { "\(Int($0))s" }),
+                Human.text(row.vtep ?? row.port.map { $0 + (row.vlan.map { ".\($0)" } ?? "") }),
+                Human.text(row.exported.map { $0 ? "yes" : "no" }),
                 row.source
             )
         }
@@ -291,6 +294,23 @@ extension ShowAnswer {
             shadow.isEnabled
                 ? "\(shadow.bridges) bridges, \(shadow.vxlans) vxlans, \(shadow.vrfs) vrfs, "
                     + "\(shadow.taps) taps" : "off"
+        )
+        let neighbors = row.neighbors
+        table.add("gateway claims refused", String(neighbors.gatewayClaims))
+        table.add(
+            "neighbors refused",
+            "\(neighbors.refusedByMAC) per MAC, \(neighbors.refusedByDomain) per VNI, "
+                + "\(neighbors.refusedByLimit) in all, \(neighbors.invalid) invalid"
+        )
+        table.add(
+            "neighbors learned",
+            "\(neighbors.learned) (\(neighbors.takenOver) taken over, \(neighbors.yielded) yielded, "
+                + "\(neighbors.expired) expired)"
+        )
+        table.add(
+            "neighbors resolved",
+            "\(neighbors.unresolved) asked for (\(neighbors.failed) failed, \(neighbors.evicted) evicted, "
+                + "\(neighbors.rateLimited) rate-limited), \(neighbors.probes) probes"
         )
         table.add("learn overflows", String(row.learnOverflows))
         var text = table.text
