@@ -173,7 +173,8 @@ public struct ControlState {
             edit(index, mac.mac) { $0.fixed = .vtep(id) }
         }
         for neighbor in configuration.static.neighbors {
-            guard let domain = numbering.domain(of: neighbor.vni), !subnets.isGateway(domain, neighbor.ip) else { continue }
+            guard let domain = numbering.domain(of: neighbor.vni), !subnets.isGateway(domain, neighbor.ip)
+            else { continue }
             edit(NeighborID(domain: domain, neighbor.ip), Instant(nanoseconds: 0)) { $0.fixed = neighbor.mac }
         }
         for route in configuration.static.underlay {

@@ -33,7 +33,8 @@ public enum ControlFuzz {
         let attach = step(.exceptionAttached, [0, 0, 2]) + step(.shadowAttached, [0, 0, 5, 0, 6, 0, 9])
         let mac: [UInt8] = [2, 0, 9]
         return [0] + attach + local
-            + step(.neighbor, [1, 1, 0] + mac + [0, 192, 0, 2, 9]) + step(.neighbor, [2, 1, 1] + mac + [0, 192, 0, 2, 9])
+            + step(.neighbor, [1, 1, 0] + mac + [0, 192, 0, 2, 9])
+            + step(.neighbor, [2, 1, 1] + mac + [0, 192, 0, 2, 9])
             + step(.neighbor, [1, 1, 0] + mac + [0, 192, 0, 2, 1]) + step(.neighbor, [4, 1, 0] + mac + [0])
             + step(.neighbor, [1, 1, 0] + mac + [1, 0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9])
             + step(.neighbor, [3, 1, 255, 0, 0, 0, 0, 192, 0, 2, 77]) + step(.flush, []) + step(.tick, [8])

@@ -253,7 +253,10 @@ extension ControlState {
         }
         neighborProgress.ports[id]?.lastAsked = now
         if !isUsable, known.requests < Self.resolutionProbes { neighborProgress.ports[id]?.requests += 1 }
-        effects.append(.resolveNeighbor(interface: interface, address: id.address))
+        // Of the underlay's own next hops the kernel is asked already.
+        if needed[NeighborKey(interface: interface, address: id.address)] == nil {
+            effects.append(.resolveNeighbor(interface: interface, address: id.address))
+        }
     }
 
     // MARK: Host routes

@@ -141,7 +141,8 @@ extension ShowAnswer {
     }
 
     private static func table(_ rows: [NeighborRow]) -> String {
-        var table = TextTable(">VNI", "VRF", "INTERFACE", "IP", "MAC", "TYPE", "STATE", ">SEEN", "AT", "EXPORTED", "SOURCE")
+        var table = TextTable(
+            ">VNI", "VRF", "INTERFACE", "IP", "MAC", "TYPE", "STATE", ">SEEN", "AT", "EXPORTED", "SOURCE")
         for row in rows {
             table.add(
                 Human.text(row.vni),
