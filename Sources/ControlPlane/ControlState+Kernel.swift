@@ -36,6 +36,8 @@ struct DumpProgress {
     var twinDomains: Set<Int> = []
     /// Rows of the vxlan FDB for MACs that are local here.
     var rivals: [UInt64: MACEntry.KernelRow] = [:]
+    /// Routes behind which the kernel has another one of the same table, prefix and metric.
+    var duplicates: Set<Key> = []
     /// Some MACs of a lost FPM connection wait for a dump's word.
     var hasUnconfirmed = false
 }
@@ -76,6 +78,7 @@ extension ControlState {
         dump.isRunning = true
         if dump.number == zebraDump { zebraEpoch = epoch }
         dump.beganAt = now
+        dump.duplicates.removeAll()
         dump.requestedAt = nil
         dump.touched.removeAll()
         dump.attached.removeAll()
@@ -156,24 +159,6 @@ extension ControlState {
         for key in gone.keys { routerMACs.condemn(key, origin: .kernel, mac: nil) }
         for key in gone.keys { buryRouterMAC(key) }
     }
-    private mutating func sweepKernelRoutes(_ number: UInt32) {
-        guard configuration.control.routes == .netlink else { return }
-        let touched = dump.touched
-        var stale: [(UInt32, IPPrefix, UInt32)] = []
-        for (table, content) in routes.tables {
-            for (prefix, entry) in content.entries {
-                for row in entry.rows where row.origin == .kernel && row.dump != number {
-                    if !touched.contains(.route(table, prefix, row.metric)) {
-                        stale.append((table, prefix, row.metric))
-                    }
-                }
-            }
-        }
-        for (table, prefix, metric) in stale {
-            removeRoute(.kernel, table: table, prefix: prefix, metric: metric)
-        }
-    }
-
     // MARK: Messages
 
     mutating func kernelMessage(
@@ -187,17 +172,22 @@ extension ControlState {
         case .link(let link):
             // A bridge-family message says too little to prove or outdate a link.
             if link.isBridgeFamily || admits(.link(link.interface), isDumped: isDumped) {
+                let wasUp = links.link(link.interface)?.isUp ?? false
                 follow(links.apply(link, dump: dump.number), now, &effects)
+                if wasUp, links.link(link.interface)?.isUp != true { losesRoutes(now, &effects) }
             }
-        case .address(let address): kernelAddress(address, isDumped: isDumped)
+        case .address(let address):
+            kernelAddress(address, isDumped: isDumped)
+            if address.isDelete { losesRoutes(now, &effects) }
         case .neighbor(let row) where row.family == .bridge:
             if isOwnEcho(row, isDumped: isDumped, &effects) { return }
             place(row, from: .kernel(isDumped: isDumped), now, &effects)
         case .neighbor(let row): kernelNeighbor(row, isDumped: isDumped, now, &effects)
         case .nextHop(let nextHop):
             guard admits(.nextHop(nextHop.id), isDumped: isDumped) else { return }
+            if nextHop.isDelete, kernelNextHops[nextHop.id]?.routeCount ?? 0 > 0 { losesRoutes(now, &effects) }
             if kernelNextHops.apply(nextHop, dump: dump.number) { nextHopChanged(nextHop.id) }
-        case .route(let route): kernelRoute(route, isDumped: isDumped)
+        case .route(let route): kernelRoute(route, isDumped: isDumped, now, &effects)
         case .error(let errno, _) where errno != 0: counters.note("kernel: netlink error \(errno)")
         case .done, .error, .ignored: break
         }
@@ -229,19 +219,6 @@ extension ControlState {
         }
         changes.underlay = true
         changes.interfaces = true
-    }
-
-    private mutating func kernelRoute(_ message: RouteMessage, isDumped: Bool) {
-        guard configuration.control.routes == .netlink else { return }
-        switch message.kind {
-        case .local, .other: if !message.isDelete { return }
-        default: break
-        }
-        let prefix = message.prefix.network
-        guard admits(.route(message.table, prefix, message.metric), isDumped: isDumped) else {
-            return
-        }
-        setRoute(message, origin: .kernel, metric: message.metric, dump: dump.number)
     }
 
     private mutating func nextHopChanged(_ id: UInt32) {

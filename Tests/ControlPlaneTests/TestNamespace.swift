@@ -25,6 +25,13 @@ final class TestNamespace: Sendable {
         Self.run("ip netns exec \(name) sh -c '\(command)'").output
     }
 
+    /// Runs what leaves a daemon behind. It inherits nothing: Foundation takes a process for running
+    /// while any descendant has the descriptor by which it watches it.
+    func launch(_ command: String) {
+        let launcher = "import os,sys; os.closerange(3,4096); os.execvp(sys.argv[1],sys.argv[1:])"
+        shell("python3 -c \"\(launcher)\" \(command) >/dev/null 2>&1 </dev/null")
+    }
+
     private static func run(_ command: String) -> (status: Int32, output: String) {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")

@@ -73,7 +73,7 @@ struct NetlinkHeader {
     static let size = 16
     static let error: UInt16 = 2, done: UInt16 = 3
     /// NLM_F_REPLACE of a request; NLM_F_DUMP_INTR of a reply.
-    static let replaceFlag: UInt16 = 0x100, dumpInterruptedFlag: UInt16 = 0x10
+    static let replaceFlag: UInt16 = 0x100, appendFlag: UInt16 = 0x800, dumpInterruptedFlag: UInt16 = 0x10
 
     let length: Int
     let type: UInt16

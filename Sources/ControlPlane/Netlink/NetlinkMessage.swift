@@ -43,10 +43,12 @@ public struct RouteMessage: Hashable, Sendable {
     public var portID: UInt32
     /// NLM_F_REPLACE.
     public var isReplace: Bool
+    /// NLM_F_APPEND: behind a route of the same prefix and metric, if there is one.
+    public var isAppend: Bool
     public init(
         isDelete: Bool, prefix: IPPrefix, table: UInt32, routeProtocol: UInt8 = 0, kind: Kind = .unicast,
         metric: UInt32 = 0, nextHopID: UInt32? = nil, nextHops: [RouteNextHop] = [], portID: UInt32 = 0,
-        isReplace: Bool = true
+        isReplace: Bool = true, isAppend: Bool = false
     ) {
         self.isDelete = isDelete
         self.prefix = prefix
@@ -58,6 +60,7 @@ public struct RouteMessage: Hashable, Sendable {
         self.nextHops = nextHops
         self.portID = portID
         self.isReplace = isReplace
+        self.isAppend = isAppend
     }
 }
 

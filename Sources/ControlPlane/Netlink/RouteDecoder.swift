@@ -8,6 +8,8 @@ enum RouteDecoder {
     private static let headerSize = 12
     /// RTM_F_CLONED: a cached exception, not a route.
     private static let clonedFlag: UInt32 = 0x200
+    /// RTNH_F_DEAD: the device of the route's only next hop is down.
+    static let deadFlag: UInt32 = 1
 
     static func decode(
         _ body: ByteReader, isDelete: Bool, _ header: NetlinkHeader
@@ -17,6 +19,13 @@ enum RouteDecoder {
         guard family == AddressFamily.ipv4 || family == AddressFamily.ipv6, flags & clonedFlag == 0 else {
             return .ignored(type: header.type)
         }
+        // Routes for some sources or types of service alone are none for all packets.
+        let sourceLength: UInt8 = try body.load(2, "rtm_src_len")
+        let typeOfService: UInt8 = try body.load(3, "rtm_tos")
+        if sourceLength != 0 || family == AddressFamily.ipv4 && typeOfService != 0 {
+            return .ignored(type: header.type)
+        }
+        if !isDelete, flags & deadFlag != 0 { return .ignored(type: header.type) }
         let isV4 = family == AddressFamily.ipv4
         var fields = RouteFields(isOnlink: flags & RouteFields.onlinkFlag != 0)
         var attributes = try NetlinkAttributes(body.rest(after: headerSize))
@@ -40,7 +49,8 @@ enum RouteDecoder {
                 routeProtocol: try body.load(5, "rtm_protocol"),
                 kind: kind(try body.load(7, "rtm_type")), metric: fields.metric,
                 nextHopID: fields.nextHopID, nextHops: try fields.nextHops(), portID: header.portID,
-                isReplace: header.flags & NetlinkHeader.replaceFlag != 0))
+                isReplace: header.flags & NetlinkHeader.replaceFlag != 0,
+                isAppend: header.flags & NetlinkHeader.appendFlag != 0))
     }
 
     private static func kind(_ type: UInt8) -> RouteMessage.Kind {
@@ -138,12 +148,13 @@ private struct RouteFields {
                     .short, "rtnh_len", offset: rest.start, needed: headerSize, available: length)
             }
             let whole = try rest.slice(0, length, "rtnh_len")
+            let flags: UInt8 = try rest.load(2, "rtnh_flags")
             rest = rest.rest(after: aligned(length))
-            result.append(
-                try nextHop(
-                    whole,
-                    NetlinkAttributes(
-                        whole.rest(after: headerSize), depth: attribute.depth + 1, "RTA_MULTIPATH")))
+            let hop = try nextHop(
+                whole,
+                NetlinkAttributes(whole.rest(after: headerSize), depth: attribute.depth + 1, "RTA_MULTIPATH"))
+            // The kernel keeps the next hops of a device that is down, and does not use them.
+            if UInt32(flags) & RouteDecoder.deadFlag == 0 { result.append(hop) }
         }
         return result
     }
