@@ -202,8 +202,8 @@ final class Daemon: @unchecked Sendable {
                 let text =
                     "port \(port.name): VRF \(vrf) has no kernel device: its exception TAP has no addresses, "
                     + "and FRR cannot speak there; modprobe vrf, or ip link add \(vrf) type vrf table …"
-                logger.error("\(text)")
-                alerts.add(text)
+                logger.warning("\(text)")
+                if configuration.control.routes != .none { alerts.add(text) }
             }
         }
         return tap

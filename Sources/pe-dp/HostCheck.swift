@@ -35,6 +35,7 @@ struct HostCheck {
         check.checkTUN()
         check.checkKernel()
         check.checkNamespaces()
+        check.checkRouting()
         check.checkDevices()
         check.checkSockets()
         return check.findings

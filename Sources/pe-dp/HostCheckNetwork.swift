@@ -18,7 +18,6 @@ private struct KernelFeature {
 
 extension HostCheck {
     mutating func checkKernel() {
-        let hasVRFs = configuration?.l3vnis.contains { $0.vrf != "default" } ?? false
         let features = [
             KernelFeature(
                 name: "packet sockets",
@@ -56,10 +55,10 @@ extension HostCheck {
                 name: "vrf",
                 symbols: ["vrf_newlink"],
                 modules: ["vrf"],
-                isNeeded: usesShadow && hasVRFs,
+                isNeeded: usesControl && !tenantVRFs.isEmpty,
                 isVital: false,
-                purpose: "L3VNIs of VRFs other than default",
-                remedy: "modprobe vrf"
+                purpose: "FRR in VRF \(tenantVRFs.joined(separator: ", "))",
+                remedy: "modprobe vrf; without it FRR can have one L3VNI, with vrf: default"
             ),
         ]
         let symbols = kernelSymbols(Set(features.flatMap(\.symbols)))
@@ -86,6 +85,44 @@ extension HostCheck {
                     feature.remedy
                 )
             }
+        }
+    }
+
+    /// VRFs that need a kernel device.
+    private var tenantVRFs: [String] {
+        guard let configuration else { return [] }
+        return PortNumbering.vrfNames(configuration).filter { $0 != Configuration.defaultVRF }
+    }
+
+    /// VRF devices that are there already, and IPv6 for the gateways, when FRR runs in this namespace.
+    mutating func checkRouting() {
+        guard let configuration, usesControl, configuration.control.netns == nil else { return }
+        for vrf in tenantVRFs where host.exists("/sys/class/net/\(vrf)") {
+            let event = host.text("/sys/class/net/\(vrf)/uevent") ?? ""
+            if event.split(separator: "\n").contains("DEVTYPE=vrf") {
+                add("vrf \(vrf)", .ok, "its device is there and is used")
+            } else {
+                add(
+                    "vrf \(vrf)",
+                    .fault,
+                    "\(vrf) is an interface, but no VRF device",
+                    "rename it, or call the VRF otherwise"
+                )
+            }
+        }
+        let addresses =
+            configuration.l2vnis.filter { $0.vrf != nil }.flatMap(\.gatewayIPs)
+            + configuration.ports.filter { $0.vrf != nil }.flatMap { $0.exception?.addresses ?? [] }
+        guard addresses.contains(where: { !$0.address.isV4 }) else { return }
+        if host.number("/proc/sys/net/ipv6/conf/all/disable_ipv6") == 0 {
+            add("ipv6", .ok, "IPv6 is on, for the addresses of gateways and routed ports")
+        } else {
+            add(
+                "ipv6",
+                .warning,
+                "IPv6 is off: FRR does not see the IPv6 addresses of gateways and routed ports",
+                "sysctl net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0"
+            )
         }
     }
 

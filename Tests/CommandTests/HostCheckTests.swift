@@ -93,6 +93,54 @@ final class FakeHost {
         )
     }
 
+    /// A tenant with a gateway and a routed port, and FRR in the own namespace.
+    private func tenant() throws -> Configuration {
+        try Configuration(
+            yaml: """
+                ports:
+                  - {name: up0, driver: af_packet, device: eth1, mtu: 1600}
+                  - {name: leg, driver: af_packet, device: veth-h1, vrf: green}
+                underlays: [{interfaces: [up0], tunnelEndpoint: {addresses: [100.65.0.1]}}]
+                l3vnis: [{vrf: red, vni: 900}, {vrf: default, vni: 901}]
+                l2vnis: [{vni: 110, gatewayIPs: ["2001:db8::1/64"], routingDomain: {type: L3VNI, l3vni: {name: red}}}]
+                """
+        )
+    }
+
+    @Test("VRFs other than default need VRF devices, for L3VNIs and routed ports") func vrfs() throws {
+        host.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0\n")
+        #expect(host.check(try tenant()).filter { $0.severity != .ok } == [])
+        host.write(
+            "/proc/kallsyms",
+            ["packet_create", "vxlan_newlink", "br_add_if", "tcx_prog_attach"]
+                .map { "0000000000000000 t \($0)\n" }.joined()
+        )
+        host.write("/lib/modules/6.1.0-test/modules.builtin", "kernel/net/ipv4/tcp.ko\n")
+        let missing = try problem(host.check(try tenant()))
+        #expect(missing.check == "kernel: vrf" && missing.severity == .warning)
+        #expect(missing.message == "missing; it serves FRR in VRF red, green")
+        #expect(missing.remedy?.contains("modprobe vrf") == true)
+        var plain = try tenant()
+        plain.l3vnis.removeFirst()
+        plain.l2vnis[0].vrf = "default"
+        plain.ports[1].vrf = "default"
+        #expect(host.check(plain).filter { $0.severity != .ok } == [])
+    }
+
+    @Test("a device with a VRF's name must be a VRF device; without IPv6 gateways are not seen")
+    func vrfDevices() throws {
+        host.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0\n")
+        host.write("/sys/class/net/red/uevent", "DEVTYPE=vrf\nINTERFACE=red\n")
+        #expect(host.check(try tenant()).contains { $0.check == "vrf red" && $0.severity == .ok })
+        host.write("/sys/class/net/red/uevent", "INTERFACE=red\n")
+        let other = try problem(host.check(try tenant()))
+        #expect(other.check == "vrf red" && other.severity == .fault)
+        host.write("/sys/class/net/red/uevent", "DEVTYPE=vrf\n")
+        host.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1\n")
+        let off = try problem(host.check(try tenant()))
+        #expect(off.check == "ipv6" && off.severity == .warning)
+    }
+
     @Test("not privileged") func privileges() throws {
         host.write("/proc/self/status", "CapEff:\t0000000000000400\n")
         let found = try problem(host.check(configuration))

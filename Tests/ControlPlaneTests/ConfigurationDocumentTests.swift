@@ -35,7 +35,7 @@ private func yamlBlocks(_ text: String) -> [String] {
     @Test("the sections of configuration.md together are one valid configuration")
     func sections() throws {
         let blocks = yamlBlocks(try document("docs/configuration.md"))
-        #expect(blocks.count == 6)
+        #expect(blocks.count == 7)
         // The control section names a namespace, the static one a VTEP: all must fit together.
         let reading = Configuration.read(yaml: blocks.joined(), file: "docs/configuration.md")
         #expect(reading.faults == [])

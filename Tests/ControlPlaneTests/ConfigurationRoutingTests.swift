@@ -152,7 +152,22 @@ private struct MarkedFault: CustomTestStringConvertible, Sendable {
                 2, 67, "static.routes[0].nexthops[0].vtep", "VRF \"red\" has no L3VNI"
             ),
         ]
-        for (text, line, column, path, message) in cases {
+        let names: [(String, Int, Int, String, String)] = [
+            (
+                "ports: [{name: red, driver: \"null\", vrf: red}]", 1, 42, "ports[0].vrf",
+                "VRF \"red\" has the name of the exception TAP at ports[0].vrf"
+            ),
+            (
+                "ports: [{name: red, driver: \"null\", exception: {}}]\nl3vnis: [{vrf: red, vni: 9}]", 2, 10,
+                "l3vnis[0]", "VRF \"red\" has the name of the exception TAP at ports[0].exception"
+            ),
+            (
+                "ports: [{name: red, driver: \"null\"}]\nunderlays: [{interfaces: [red], tunnelEndpoint: "
+                    + "{addresses: [10.0.0.1]}}]\nl3vnis: [{vrf: red, vni: 9}]", 3, 10, "l3vnis[0]",
+                "VRF \"red\" has the name of the exception TAP at underlays[0].interfaces[0]"
+            ),
+        ]
+        for (text, line, column, path, message) in cases + names {
             try check(text, at: Place(line: line, column: column), path: path, message)
         }
     }

@@ -44,14 +44,19 @@ final class TestFRR {
     /// What a show command prints.
     func show(_ command: String) -> String { namespace.shell("\(vtysh) -c \"\(command)\" 2>&1") }
 
-    /// Waits for a route of a next hop, which stands on the line below it; the line behind that.
-    func communities(_ command: String, _ route: String, from nextHop: String, seconds: Double = 20) -> String {
+    /// Waits for a route of a next hop, which stands on the line below it; the line behind that, which
+    /// has `community` in it. What was shown when there is none.
+    func communities(
+        _ command: String, _ route: String, from nextHop: String, with community: String, seconds: Double = 20
+    ) -> String {
         let deadline = Date(timeIntervalSinceNow: seconds)
         while true {
             let text = show(command)
             let lines = text.components(separatedBy: "\n")
             for index in lines.indices.dropLast(2)
-            where lines[index].contains(route) && lines[index + 1].contains(nextHop) {
+            where lines[index].contains(route) && lines[index + 1].contains(nextHop)
+                && lines[index + 2].contains(community)
+            {
                 return lines[index + 2]
             }
             if Date() > deadline { return text }

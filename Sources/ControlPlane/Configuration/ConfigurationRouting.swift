@@ -55,8 +55,10 @@ extension ConfigurationParser {
         }
     }
 
-    /// VRFs that only ports name are right, but may be typing errors.
+    /// VRFs that only ports name are right, but may be typing errors; a VRF device and an exception
+    /// TAP cannot have the same name.
     func checkRoutedPorts() {
+        checkVRFNames()
         let l3vnis = configuration.l3vnis.map(\.vrf)
         for (vrf, value) in vrfPlaces where vrf != Configuration.defaultVRF && !l3vnis.contains(vrf) {
             let near = reader.suggestion(for: vrf, among: l3vnis)
@@ -66,6 +68,30 @@ extension ConfigurationParser {
                 "VRF \"\(value.shown)\" has no L3VNI\(near)",
                 "its routes stay on this node; add it to l3vnis if they are to leave it"
             )
+        }
+    }
+
+    private func checkVRFNames() {
+        let hasControl = configuration.control.routes != .none
+        let taken = { (vrf: String) -> Mention? in
+            if vrf == Configuration.defaultVRF { return nil }
+            if let mention = exceptionMentions[vrf] { return mention }
+            // The TAP that an underlay port gets by itself.
+            guard hasControl, let mention = underlayPorts[vrf],
+                configuration.ports.first(where: { $0.name == vrf })?.exception == nil
+            else { return nil }
+            return mention
+        }
+        let remedy = "give the TAP another name (exception: {name: …}), or the VRF"
+        for (index, l3vni) in configuration.l3vnis.enumerated() {
+            guard let tap = taken(l3vni.vrf) else { continue }
+            let text = "VRF \"\(l3vni.vrf)\" has the name of the exception TAP at \(tap.text)"
+            reader.fault(l3vni.location, "l3vnis[\(index)]", text, remedy)
+        }
+        var said = Set(configuration.l3vnis.map(\.vrf))
+        for (vrf, value) in vrfPlaces where said.insert(vrf).inserted {
+            guard let tap = taken(vrf) else { continue }
+            value.fault("VRF \"\(vrf)\" has the name of the exception TAP at \(tap.text)", remedy)
         }
     }
 
