@@ -71,6 +71,35 @@ struct Packet {
         pe_mbuf_free(rest)
     }
 
+    /// Makes a packet in one buffer `count` bytes long; false when the buffer has no room.
+    func resize(to count: Int) -> Bool {
+        guard !isSegmented, count <= Int(mbuf.pointee.buf_len) &- headroom else { return false }
+        mbuf.pointee.data_len = UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+        return true
+    }
+
+    /// Copies `count` bytes from `offset`, which the frame has, over all segments.
+    func copy(from offset: Int, count: Int, to target: UnsafeMutableRawPointer) {
+        var skip = offset
+        var done = 0
+        var segment: MBuf? = mbuf
+        while let current = segment, done < count {
+            let here = Int(current.pointee.data_len)
+            if skip < here {
+                let part = min(count &- done, here &- skip)
+                let start = UnsafeRawPointer(current.pointee.buf_addr)
+                    + (Int(current.pointee.data_off) &+ skip)
+                (target + done).copyMemory(from: start, byteCount: part)
+                done = done &+ part
+                skip = 0
+            } else {
+                skip = skip &- here
+            }
+            segment = current.pointee.next
+        }
+    }
+
     /// The unfolded one's complement sum of `count` bytes from `offset`, which the frame has.
     @inline(__always) func sum(from offset: Int, count: Int) -> UInt64 {
         isSegmented ? sumSegments(from: offset, count: count) : Checksum.sum(frame + offset, count)

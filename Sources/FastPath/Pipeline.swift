@@ -27,14 +27,19 @@ struct Pipeline {
         if memory.pointee.side.routed != 0 { route() }
 
         // SIDE LANES: usually empty; they only lead forward.
+        drainSideLanes()
+
+        transmit()
+    }
+
+    @inline(__always)
+    func drainSideLanes() {
         if memory.pointee.side.local != 0 { drainLocal() }
         if memory.pointee.side.errors != 0 { drainErrors() }
         if memory.pointee.side.waiting != 0 { drainWaiting() }
         if memory.pointee.side.flooded != 0 { drainFlood() }
         if memory.pointee.side.punted != 0 { drainPunt() }
         if memory.pointee.side.discarded != 0 { drainDiscarded() }
-
-        transmit()
     }
 }
 

@@ -50,11 +50,12 @@ public final class Worker: @unchecked Sendable {
             routed: routed.pointer(in: scratch), local: local.pointer(in: scratch),
             waiting: waiting.pointer(in: scratch), errors: errors.pointer(in: scratch),
             flooded: flooded.pointer(in: scratch), punted: punted.pointer(in: scratch),
-            discarded: discarded.pointer(in: scratch), lanes: scratch + lanes, usesClock: usesClock,
-            idle: idle))
+            discarded: discarded.pointer(in: scratch), lanes: scratch + lanes,
+            kept: KeptState.make(tables: tables, worker: index), usesClock: usesClock, idle: idle))
     }
     deinit {
         precondition(!isRunning, "stop a worker and wait for its lcore before letting it go")
+        KeptState.free(memory.pointee.kept)
         memory.deallocate()
         scratch.deallocate()
     }
@@ -109,8 +110,27 @@ public final class Worker: @unchecked Sendable {
             memory.countReceived(part.count)
             memory.pipeline.run(part.count)
         }
+        serve()
+    }
+
+    /// What the worker does beside packets that come: sends the probes that the control plane asked
+    /// for, looks again at packets that wait for a neighbour. For replay and tests, as ``process(_:)``.
+    public func serve() {
+        memory.pointee.reader.quiescent()
+        memory.pipeline.background()
         memory.pointee.reader.offline()
     }
+
+    /// Decides about the packets that still wait: nothing more will happen. For replay and tests, and
+    /// when a worker's loop has ended.
+    public func finish() {
+        memory.pointee.reader.quiescent()
+        memory.pipeline.finish()
+        memory.pointee.reader.offline()
+    }
+
+    /// Moves the time of a worker without a clock on, which starts at 0.
+    public func advanceClock(nanoseconds: UInt64) { memory.pointee.kept.pointee.clock &+= nanoseconds }
 
     /// Lets sources be reported again that were reported before, where no clock does it.
     public func advanceStamp() { memory.pointee.stamp &+= 1 }
@@ -171,6 +191,7 @@ extension UnsafeMutablePointer<WorkerMemory> {
                 if pointee.idle == .adaptive { rest(&idle) }
             }
         }
+        pipeline.finish()
         pointee.reader.offline()
         pointee.io.offline()
         pe_store32(&pointee.isRunning, 0)
@@ -200,6 +221,7 @@ extension UnsafeMutablePointer<WorkerMemory> {
             total = total &+ pollEthdev(list[index], pipeline)
             index = index &+ 1
         }
+        pipeline.background()
         return total
     }
 
@@ -272,7 +294,8 @@ extension UnsafeMutablePointer<WorkerMemory> {
     /// Nothing came: sleeps, longer each time, until a frame, a doorbell or the time is up.
     @inline(never)
     func rest(_ idle: inout IdleWait) {
-        let hasEthdevs = pointee.io.pollList().count != 0
+        // Nobody rings when a neighbour is resolved: packets that wait for one are looked at as often.
+        let hasEthdevs = pointee.io.pollList().count != 0 || pointee.kept.pointee.waiting.targetCount != 0
         let wait = idle.next(hasEthdevs: hasEthdevs)
         if wait == 0 { return }
         let io = pointee.io

@@ -71,6 +71,8 @@ struct RoutedContext {
         static var puntsMiss: Flags { Flags(rawValue: 8) }
         /// The neighbour lane has looked at it.
         static var wasSeen: Flags { Flags(rawValue: 16) }
+        /// It waited for its neighbour once, and that was decided.
+        static var hasWaited: Flags { Flags(rawValue: 32) }
     }
     /// Entered through a routed or an underlay port, or made here.
     static var fromPort: UInt32 { UInt32.max &- 2 }
@@ -141,6 +143,8 @@ struct WorkerMemory {
     let punted: UnsafeMutablePointer<MBuf>
     let discarded: UnsafeMutablePointer<MBuf>
     let lanes: UnsafeMutableRawPointer
+    /// What the neighbour, ICMP and waiting lanes keep between bursts.
+    let kept: UnsafeMutablePointer<KeptState>
 
     var side = SideLaneCounts()
     /// Bit per ethdev lane, and one each for the two others, that holds packets.

@@ -4,7 +4,8 @@ public import CLinux
 
 /// Totals of one worker. The words lie in this order in memory; a packet's own in the first line.
 ///
-/// `received + replicated == sent + punted + dropped` after every burst.
+/// `received + replicated == sent + punted + dropped` after every burst, while no packet waits for a
+/// neighbour (``waiting``).
 public enum TotalCounter: Int, CaseIterable, Sendable {
     case received, replicated, sent, punted
     /// Learn events reported, and lost because the ring was full.
@@ -23,6 +24,8 @@ public enum TotalCounter: Int, CaseIterable, Sendable {
     case probesSent
     /// Packets that waited for a neighbour; IPv4 fragments made of routed packets.
     case waited, fragmented
+    /// Packets that wait for a neighbour now.
+    case waiting
 
     /// Words kept for totals in memory.
     static let stride = 32
@@ -56,6 +59,10 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
 
     @inlinable @inline(__always)
     public func add(_ counter: TotalCounter, _ by: UInt64) { pe_count(totals + counter.rawValue, by) }
+    /// For what is a level and no count.
+    @inlinable public func set(_ counter: TotalCounter, _ value: UInt64) {
+        pe_store64_relaxed(totals + counter.rawValue, value)
+    }
     @inlinable @inline(__always)
     public func add(_ reason: DropReason, _ by: UInt64) { pe_count(drops + Int(reason.rawValue), by) }
     /// Counts `packets` in `counter` and `bytes` in the counter after it.
@@ -137,7 +144,8 @@ public final class Counters {
     public var dropped: UInt64 { DropReason.allCases.reduce(0) { $0 &+ total($1) } }
     /// Whether every packet has ended exactly once. True only while no burst is under way.
     public var isBalanced: Bool {
-        total(.received) &+ total(.replicated) == total(.sent) &+ total(.punted) &+ dropped
+        total(.received) &+ total(.replicated)
+            == total(.sent) &+ total(.punted) &+ dropped &+ total(.waiting)
     }
     /// Clears a port's or a domain's counters before its index is used again. One worker at most
     /// may still add to them: a lost addition is acceptable there.

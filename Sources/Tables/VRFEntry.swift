@@ -58,6 +58,9 @@ public struct GatewayList: BitwiseCopyable, @unchecked Sendable {
         let base = 2 &+ ipv4Count &+ index &* 3
         return (words[base], words[base &+ 1])
     }
+    @inlinable public func ipv6PrefixLength(_ index: Int) -> Int {
+        Int(truncatingIfNeeded: words[2 &+ ipv4Count &+ index &* 3 &+ 2])
+    }
     @inlinable public func contains(ipv4 raw: UInt32) -> Bool {
         var index = 0
         while index < ipv4Count {

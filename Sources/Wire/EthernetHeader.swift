@@ -13,6 +13,14 @@ public struct EthernetHeader: HeaderView {
     @inlinable @inline(__always)
     public var source: MACAddress { MACAddress(rawValue: base[raw64: 4] &>> 16) }
     @inlinable @inline(__always) public var etherType: UInt16 { base[be16: 12] }
+    /// Writes both addresses.
+    @inlinable @inline(__always)
+    public static func writeAddresses(
+        at frame: UnsafeMutableRawPointer, destination: MACAddress, source: MACAddress
+    ) {
+        frame[raw64: 0] = destination.rawValue | source.rawValue &<< 48
+        frame[raw32: 8] = UInt32(truncatingIfNeeded: source.rawValue &>> 16)
+    }
     /// The EtherType as it lies in memory: for comparison with a constant's `bigEndian`.
     @inlinable @inline(__always) public var etherTypeRaw: UInt16 { base[raw16: 12] }
 }

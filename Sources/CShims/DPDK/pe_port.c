@@ -2,6 +2,7 @@
 #include "pe_port.h"
 #include <errno.h>
 #include <poll.h>
+#include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
 #include <rte_spinlock.h>
@@ -83,3 +84,8 @@ uint32_t pe_ring_consumed(const pe_ring *ring) {
   return __atomic_load_n(&((const struct rte_ring *)ring)->cons.tail, __ATOMIC_ACQUIRE);
 }
 void pe_ring_free(pe_ring *ring) { rte_ring_free(RING(ring)); }
+
+uint64_t pe_clock_nanoseconds(void) {
+  uint64_t hz = rte_get_tsc_hz(), ticks = rte_rdtsc();
+  return hz == 0 ? 0 : ticks / hz * 1000000000u + ticks % hz * 1000000000u / hz;
+}

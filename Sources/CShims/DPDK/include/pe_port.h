@@ -22,6 +22,9 @@ PE_BURST uint16_t pe_eth_tx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnu
 /// The same on a queue that several workers share: one at a time.
 PE_BURST uint16_t pe_eth_tx_burst_shared(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
 
+/// Nanoseconds since some start, by the time stamp counter.
+PE_BURST uint64_t pe_clock_nanoseconds(void);
+
 /// Where a thread says that it sleeps, and the event that wakes it. One cache line.
 typedef struct pe_doorbell {
   uint32_t sleeping;
