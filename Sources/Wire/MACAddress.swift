@@ -37,8 +37,8 @@ public struct MACAddress: Hashable, Sendable, BitwiseCopyable {
         self.init(bytes: bytes)
     }
 
-    public static let zero = MACAddress(rawValue: 0)
-    public static let broadcast = MACAddress(rawValue: 0xFFFF_FFFF_FFFF)
+    @inlinable public static var zero: MACAddress { MACAddress(rawValue: 0) }
+    @inlinable public static var broadcast: MACAddress { MACAddress(rawValue: 0xFFFF_FFFF_FFFF) }
 
     /// Whether the group bit (I/G) is set: multicast or broadcast.
     @inlinable @inline(__always) public var isMulticast: Bool { rawValue & 1 != 0 }
