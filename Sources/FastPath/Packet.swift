@@ -1,6 +1,7 @@
 // A borrowed view of one DPDK packet buffer: where its frame lies and how long it is.
 
 public import CDPDK
+import CLinux
 import Wire
 
 /// A packet buffer as C sees it.
@@ -90,7 +91,7 @@ struct Packet {
                 let part = min(count &- done, here &- skip)
                 let start = UnsafeRawPointer(current.pointee.buf_addr)
                     + (Int(current.pointee.data_off) &+ skip)
-                (target + done).copyMemory(from: start, byteCount: part)
+                pe_copy(target + done, start, part)
                 done = done &+ part
                 skip = 0
             } else {

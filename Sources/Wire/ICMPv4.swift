@@ -1,5 +1,7 @@
 // ICMP for IPv4: types, errors and echo (RFC 792, RFC 1191, RFC 1812 section 4.3).
 
+public import CLinux
+
 /// Types and codes.
 public enum ICMPv4 {
     @inlinable public static var echoReply: UInt8 { 0 }
@@ -90,7 +92,7 @@ public enum ICMPv4 {
         icmp[raw16: 2] = 0
         icmp[be32: 4] = UInt32(mtu)
         let quote = total &- IPv4Header.byteCount &- ICMPv4.headerByteCount
-        (icmp + ICMPv4.headerByteCount).copyMemory(from: packet, byteCount: quote)
+        pe_copy(icmp + ICMPv4.headerByteCount, packet, quote)
         icmp[raw16: 2] = Checksum.field(Checksum.sum(icmp, ICMPv4.headerByteCount &+ quote))
         return total
     }

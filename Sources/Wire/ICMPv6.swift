@@ -1,5 +1,7 @@
 // ICMP for IPv6: types, errors and echo (RFC 4443).
 
+public import CLinux
+
 /// Types and codes.
 public enum ICMPv6 {
     @inlinable public static var unreachable: UInt8 { 1 }
@@ -129,7 +131,7 @@ public enum ICMPv6 {
         icmp[byte: 0] = type
         icmp[byte: 1] = code
         icmp[be32: 4] = word
-        (icmp + ICMPv6.headerByteCount).copyMemory(from: packet, byteCount: length &- ICMPv6.headerByteCount)
+        pe_copy(icmp + ICMPv6.headerByteCount, packet, length &- ICMPv6.headerByteCount)
         ICMPv6.setChecksum(ip: base, icmp: icmp, length: length)
         return total
     }

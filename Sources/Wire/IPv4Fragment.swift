@@ -1,5 +1,7 @@
 // Cutting an IPv4 packet into fragments (RFC 791 sections 2.3 and 3.2).
 
+public import CLinux
+
 /// Goes through the fragments of one packet, which may itself be a fragment.
 public struct IPv4Fragment: Sendable {
     /// Offsets count in units of eight bytes.
@@ -50,9 +52,9 @@ public struct IPv4Fragment: Sendable {
     public func writeHeader(at target: UnsafeMutableRawPointer, from ip: UnsafeMutableRawPointer) -> Int {
         let size = currentHeaderByteCount
         if isFirst {
-            target.copyMemory(from: ip, byteCount: size)
+            pe_copy(target, ip, size)
         } else {
-            target.copyMemory(from: ip, byteCount: IPv4Header.byteCount)
+            pe_copy(target, ip, IPv4Header.byteCount)
             _ = IPv4Fragment.copiedOptions(
                 of: ip, headerByteCount: headerByteCount, to: target + IPv4Header.byteCount)
             target[byte: 0] = 0x40 | UInt8(truncatingIfNeeded: size &>> 2)
@@ -86,7 +88,7 @@ public struct IPv4Fragment: Sendable {
                 guard size >= 2, offset &+ size <= headerByteCount else { break }
             }
             if type & 0x80 != 0 {
-                if let target { (target + count).copyMemory(from: ip + offset, byteCount: size) }
+                if let target { pe_copy(target + count, ip + offset, size) }
                 count = count &+ size
             }
             offset = offset &+ size

@@ -121,6 +121,7 @@ final class Replay {
         for (index, path) in input.fpm.enumerated() { try replayFPM(path, connection: index + 1) }
         settle()
         for capture in input.captures { try replayCapture(capture.port, capture.path) }
+        decideWaiting()
         settle()
         for (index, writer) in outputs.sorted(by: { $0.key < $1.key }) {
             guard pe_pcap_finish(writer) == 0 else {
@@ -282,11 +283,27 @@ final class Replay {
         runBurst(&burst)
     }
 
-    /// One burst through the worker, what it sent into the captures, what it learned into the tables.
+    /// One burst through the worker.
     private func runBurst(_ burst: inout [MBuf]) {
         guard !burst.isEmpty else { return }
         worker.process(burst)
         burst.removeAll(keepingCapacity: true)
+        collect()
+    }
+
+    /// What waits for a neighbour: nobody answers any more, so the control plane gives up, and the
+    /// packets end.
+    private func decideWaiting() {
+        worker.serve()
+        collect()
+        settle()
+        worker.serve()
+        worker.finish()
+        collect()
+    }
+
+    /// What the worker sent into the captures, what it saw into the control plane.
+    private func collect() {
         worker.advanceStamp()
         for packet in ports.takeSent() {
             let bytes = PacketBytes.of(packet)

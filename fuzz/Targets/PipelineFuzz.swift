@@ -11,8 +11,8 @@ import Wire
 /// An input is records: port, flags, length (two bytes), frame.
 ///
 /// Flags: bits 0 and 1, into how many buffers the frame is cut beyond one; bit 2, it ends its burst;
-/// bit 3, a new learning round begins; bit 4, the cuts are long; bit 7, a virtio-net header (10 bytes)
-/// precedes the frame.
+/// bit 3, a new learning round begins; bit 4, the cuts are long; bit 5, no frame: the control plane acts
+/// (the port says how) and half a second passes; bit 7, a virtio-net header (10 bytes) precedes the frame.
 ///
 /// Invariants: every packet ends once, every buffer comes back, every outer header that leaves is well
 /// formed. The tail room of a buffer is poisoned, so that AddressSanitizer sees a read past a frame.
@@ -30,7 +30,13 @@ public final class PipelineFuzz {
             let port = UInt16(input.byte()), flags = input.byte()
             let length = min(input.be16(), 2000)
             if flags & 0x08 != 0 { zoo.world.worker.advanceStamp() }
-            if flags & 0x80 != 0 {
+            if flags & 0x20 != 0 {
+                flush()
+                zoo.routing.act(UInt8(truncatingIfNeeded: port))
+                zoo.world.worker.advanceClock(nanoseconds: 500_000_000)
+                zoo.world.worker.serve()
+                takeSent()
+            } else if flags & 0x80 != 0 {
                 let header = Self.virtioHeader(&input)
                 for frame in Self.segments(header, input.take(length)) { add(frame, port, flags) }
             } else {
@@ -40,7 +46,14 @@ public final class PipelineFuzz {
             if flags & 0x04 != 0 || burst.count >= 32 { flush() }
         }
         flush()
+        zoo.world.worker.finish()
+        takeSent()
+        if let fault = zoo.world.imbalance { fatalError(fault) }
+        // The next input finds everything as this one did.
+        zoo.routing.reset()
+        zoo.world.worker.advanceClock(nanoseconds: 1_000_000_000)
         _ = zoo.world.learned
+        while zoo.world.tables.neighborRings.workers[0].pop() != nil {}
     }
 
     /// Reads one byte past a frame, as a faulty parser would: AddressSanitizer must end the process.
@@ -72,14 +85,19 @@ public final class PipelineFuzz {
         guard !burst.isEmpty else { return }
         zoo.world.worker.process(burst)
         burst.removeAll(keepingCapacity: true)
+        takeSent()
+        poison.uncover()
+    }
+
+    /// Checks and frees what left, and the books: what waits for a neighbour is accounted for.
+    private func takeSent() {
         let sent = zoo.world.ports.takeSent()
         for packet in sent {
             Self.checkBuffers(packet)
             Self.check(PacketBytes.of(packet), port: packet.pointee.port)
         }
         zoo.world.ports.free(sent)
-        poison.uncover()
-        if let fault = zoo.world.imbalance { fatalError(fault) }
+        fuzzRequire(zoo.world.tables.counters.isBalanced, "the counters do not balance: \(zoo.world.drops)")
     }
 
     /// What drivers rely on: counts that agree with the chain, and no empty buffer in it.

@@ -7,6 +7,7 @@ import Wire
 
 struct Zoo {
     let world: World
+    let routing: RoutedZoo
     private static let host = MACAddress(2, 0xAA, 0, 0, 0, 1)
     private static let other = MACAddress(2, 0xAA, 0, 0, 0, 2)
     private static let remote = MACAddress(2, 0xBB, 0, 0, 0, 1)
@@ -46,6 +47,7 @@ struct Zoo {
             let circuit = try world.addCircuit(port: 5, domain: domain)
             try world.setFlood(circuits: [circuit], tunnels: [tunnels[0]], domain: domain)
         }
+        routing = try RoutedZoo(world, tunnels: tunnels)
         world.tables.publish()
     }
 
@@ -101,7 +103,7 @@ struct Zoo {
             (5, Frame.host(to: .broadcast, from: MACAddress(2, 0xCC, 0, 0, 0, 1))),
             (0, Frame.host(to: World.underlayMAC, from: World.nextHopMAC)),
             (1, Frame.host(to: World.nextHopMAC, from: World.underlayMAC)),
-        ]
+        ] + RoutedZoo.frames
     }
 }
 
@@ -123,6 +125,11 @@ extension PipelineFuzz {
         }
         seeds.append(frames.flatMap { record($0.port, 0, [], $0.bytes) })
         seeds.append(frames.flatMap { record($0.port, 0x0D, [], $0.bytes) })
+        // The control plane acts between bursts: packets wait, and are sent or refused.
+        let waiting = frames.filter { $0.port == 2 }.suffix(48)
+        for choice in stride(from: UInt8(0), to: 255, by: 5) {
+            seeds.append(waiting.flatMap { record($0.port, 0, [], $0.bytes) } + record(choice, 0x24, [], []))
+        }
         // Segments of 40 bytes from TCP over IPv4 and IPv6, and checksums to complete.
         for frame in frames where frame.port == 2 {
             for type in [1, 4, 5] as [UInt8] {

@@ -11,6 +11,8 @@
 #define PE_HOT __attribute__((swift_attr("@_noLocks"))) static inline __attribute__((always_inline))
 
 PE_HOT void pe_prefetch(const void *p) { __builtin_prefetch(p, 0, 3); }
+/// memcpy; Swift's own copy checks the count at run time.
+PE_HOT void pe_copy(void *to, const void *from, size_t n) { __builtin_memcpy(to, from, n); }
 PE_HOT void pe_prefetch_write(const void *p) { __builtin_prefetch(p, 1, 3); }
 
 /// CRC32C of 8 bytes, continuing from `crc`.
