@@ -19,7 +19,7 @@ PACKAGES=(
   libpcap-dev               # DPDK's static dependency list names it
   pkg-config binutils       # objdump for scripts/check-hot-path
   frr                       # the control plane beside pe-dp
-  iproute2 iputils-ping ethtool procps  # namespaces and hosts of the lab
+  iproute2 iputils-ping traceroute ethtool procps  # namespaces and hosts of the lab
   tcpdump tshark            # captures
   python3                   # the lab's own program
   user-mode-linux kmod      # the guest kernel, which has VRF and VLAN devices

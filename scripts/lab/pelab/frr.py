@@ -209,14 +209,17 @@ _FAST_BFD = ("bfd", " profile fast", "  receive-interval 50", "  transmit-interv
              "  detect-multiplier 3", " exit", "exit")
 
 
-def routed(asn, router_id, spine, vtep, l3vni, legs=(), fpm=None, directory="."):
+def routed(asn, router_id, spine, vtep, l3vni, legs=(), fpm=None, next_hop_groups=True,
+           directory="."):
     """A PE whose tenant lives in the default VRF: one L3VNI, type 5 of connected and kernel routes.
 
     spine: (address, remote AS). legs: [(IPv4 or IPv6 address, remote AS)] of routers behind this
     PE, each with BFD of 3 x 50 ms.
     """
     lines = ["hostname lab", f"log file {directory}/frr.log informational",
-             "log timestamp precision 3"] + ([f"fpm address {fpm}"] if fpm else [])
+             "log timestamp precision 3"]
+    if fpm:
+        lines += ([] if next_hop_groups else ["no fpm use-next-hop-groups"]) + [f"fpm address {fpm}"]
     lines += [f"vni {l3vni}"] + list(_INFRASTRUCTURE) + (list(_FAST_BFD) if legs else [])
     lines += _router(asn, router_id, [spine] + list(legs))
     lines += [f" neighbor {address} bfd profile fast" for address, _ in legs]

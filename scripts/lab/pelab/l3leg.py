@@ -28,10 +28,9 @@ def host_leg(lab, c):
         c.attempt(f"{number}. traceroute from h1, IPv{6 if ':' in address else 4}: the gateway, then "
                   "n1", lambda: wait("the hops", lambda: _hops(h1, address, first), 8, 0.5))
     _under_load(lab, c, 6)
-    number = 11
-    pe1_leg = [(h1.namespace, a) for a in Leg.pe_addresses]
-    c.attempt(f"{number}. h1 pings the port's own addresses: FRR's namespace answers",
-              lambda: wait("answers", lambda: _pinged(pe1_leg), 5, 0.2))
+    own = [(n1.namespace, a) for a in (*Leg.pe_addresses, h1.gateway4, h1.gateway6)]
+    c.attempt("11. n1 pings the port's own addresses (FRR's namespace answers) and h1's gateways",
+              lambda: wait("answers", lambda: _pinged(own), 5, 0.2))
 
 
 def _fail(router):

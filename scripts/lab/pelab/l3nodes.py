@@ -21,11 +21,12 @@ class RoutedPE:
 
     def make_frr(self, fpm):
         directory = f"{self.directory}-frr"
+        fpm = fpm and self.lab.routes == "fpm"
         legs = [(address, Leg.asn) for address in Leg.addresses] if self.has_leg() else []
         return frr.FRR(self.control, directory, frr.routed(
             self.asn, f"100.65.0.{self.number}", (self.spine_ip, 65000), self.vtep, L3VNI, legs,
-            fpm="127.0.0.1 port 2620" if fpm else None, directory=directory),
-            fpm=fpm, bfd=bool(legs))
+            fpm="127.0.0.1 port 2620" if fpm else None,
+            next_hop_groups=self.lab.next_hop_groups, directory=directory), fpm=fpm, bfd=bool(legs))
 
 
 class RoutedKernelPE(RoutedPE, KernelPE):
@@ -108,6 +109,7 @@ class RoutedKernelPE(RoutedPE, KernelPE):
 
 class RoutedPeDP(RoutedPE, PeDP):
     """pe-dp with gateways, an L3VNI and, on pe1, a routed port."""
+    more_views = tuple(["show", what] for what in ("vrfs", "routes", "nexthops", "neighbors"))
 
     def configuration(self):
         lines = ["dataplane:",
@@ -143,6 +145,11 @@ class RoutedPeDP(RoutedPE, PeDP):
                 f" gatewayIPs: [{gateway}], gatewayMAC: \"{gateway_mac(vni)}\","
                 f" ports: [{circuits}]}}")
         return "\n".join(lines + self._control() + self._static()) + "\n"
+
+    def _control(self):
+        if self.lab.routes == "netlink":
+            return ["control: {fpm: none, routes: netlink}"]
+        return super()._control()
 
     def _family(self):
         return ", underlayAddressFamily: IPv6" if self.lab.family == 6 else ""

@@ -117,6 +117,8 @@ class L3Lab(Lab):
     make_hosts = staticmethod(all_hosts)
     neighbor_timeout = 3     # seconds
     dscp = 10                # of every outer header when it is not copied
+    routes = "fpm"           # where pe-dp has its routes from
+    next_hop_groups = True   # whether FPM has objects for next hops, or puts them into each route
     placement = {110: ("pe1", "pe2"), 120: ("pe2",), 130: ("pe1",)}
 
     def __init__(self, *arguments):
@@ -219,6 +221,16 @@ class L3Lab(Lab):
         if self.leg:
             self.leg.stop()
         super().remove(keep)
+
+
+class NetlinkLab(L3Lab):
+    """pe-dp has its routes from the kernel; zebra has no FPM."""
+    routes = "netlink"
+
+
+class PlainRoutesLab(L3Lab):
+    """FPM without next-hop groups: each route has its next hops in it."""
+    next_hop_groups = False
 
 
 class Leg:

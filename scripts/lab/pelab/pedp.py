@@ -15,6 +15,7 @@ class PeDP(PE):
     kind = "pe-dp"
     underlay_device = "eth-up0"
     binary = None
+    more_views = ()      # what else a person needs after a failure
 
     def __init__(self, lab, name):
         super().__init__(lab, name)
@@ -219,7 +220,7 @@ class PeDP(PE):
         if self.running():
             for words in (["status"], ["show", "ports"], ["show", "fdb"], ["show", "flood"],
                           ["show", "vteps"], ["show", "counters"], ["show", "drops"],
-                          ["show", "control"]):
+                          ["show", "control"], *self.more_views):
                 with contextlib.suppress(LabError):
                     lines.append("$ pe-dp " + " ".join(words))
                     lines += self.command(*words, check=False).splitlines()

@@ -5,7 +5,7 @@ import time
 from . import (basics, faults, l3hosts, l3leg, l3paths, l3routing, l3wire, mobility, refusals,
                tenantchecks, wirecheck)
 from .l3nodes import RoutedKernelPE, RoutedPeDP
-from .l3topology import L3Lab
+from .l3topology import L3Lab, NetlinkLab, PlainRoutesLab
 from .nodes import KernelPE
 from .pedp import PeDP
 from .report import Skip, run_scenario
@@ -74,6 +74,8 @@ class Topology(collections.namedtuple("Topology", "lab kernel pedp converged")):
 TOPOLOGIES = {
     "bridged": Topology(Lab, KernelPE, PeDP, faults.converged),
     "routed": Topology(L3Lab, RoutedKernelPE, RoutedPeDP, l3routing.converged),
+    "routed-netlink": Topology(NetlinkLab, RoutedKernelPE, RoutedPeDP, l3routing.converged),
+    "routed-plain": Topology(PlainRoutesLab, RoutedKernelPE, RoutedPeDP, l3routing.converged),
     "tenants": Topology(TenantLab, TenantKernelPE, TenantPeDP, tenantchecks.converged),
 }
 Variant = collections.namedtuple("Variant", "summary kinds family split scenarios topology",
@@ -81,6 +83,8 @@ Variant = collections.namedtuple("Variant", "summary kinds family split scenario
 
 _TENANT = [name for name in BY_NAME if name.startswith("tenant-")]
 _L3 = [name for name in BY_NAME if BY_NAME[name].function.__module__.startswith("pelab.l3")]
+# What depends on where routes come from.
+_L3_ROUTES = ["l3-converge", "type5", "ecmp"]
 _L2 = [name for name in BY_NAME if name not in _L3 + _TENANT]
 _MIXED = {"pe1": "pe-dp", "pe2": "kernel"}
 _BOTH = {"pe1": "pe-dp", "pe2": "pe-dp"}
@@ -104,16 +108,21 @@ VARIANTS = {
     "l3-v6": Variant("routed: IPv6 underlay, static state, pe2 the kernel", _MIXED, 6, False,
                      ["l3-ping", "l3-tcp", "local-subnets", "suppression", "l3-wire", "l3-mtu",
                       "no-route"], "routed"),
+    "l3-netlink": Variant("routed: pe1's routes from the kernel instead of FPM",
+                          dict(_MIXED, pe3="kernel"), 4, False, _L3_ROUTES, "routed-netlink"),
+    "l3-plain": Variant("routed: pe1's FPM without next-hop groups",
+                        dict(_MIXED, pe3="kernel"), 4, False, _L3_ROUTES, "routed-plain"),
     "tenants": Variant("two tenants in VRFs: pe1 pe-dp + FRR, pe2 kernel + FRR", _MIXED, 4, False,
                        _TENANT + ["exactly-once"], "tenants"),
 }
 # What the demonstration shows, in this order.
 DEMO = ["converge", "ping", "offloads", "tcp", "mtu", "exactly-once", "agreement", "kernel-idle",
         "underlay", "first-frame", "move", "sticky"]
+DEMO_L3 = ["l3-converge", "l3-ping", "type5", "ecmp"]
 
 
 # Run only when they are asked for.
-ON_REQUEST = ("l3", "l3-both", "l3-v6", "tenants")
+ON_REQUEST = ("tenants",)
 
 
 def run_variant(report, name, wanted, kernel=False, keep=False, show=None):
