@@ -7,8 +7,16 @@ extension TableCompiler {
     func setOuterHeader(_ configuration: Configuration) {
         var options = OuterHeaderOptions()
         options.zeroChecksumIPv6 = configuration.underlays.contains(where: \.udp6ZeroChecksumTx)
-        if case .fixed(let dscp)? = configuration.underlays.first?.dscp { options.trafficClass = dscp << 2 }
-        if case .fixed(let ttl)? = configuration.underlays.first?.ttl { options.ttl = ttl }
+        switch configuration.underlays.first?.dscp {
+        case .fixed(let dscp): options.trafficClass = dscp << 2
+        case .copy: options.copiesDSCP = true
+        case nil: break
+        }
+        switch configuration.underlays.first?.ttl {
+        case .fixed(let ttl): options.ttl = ttl
+        case .copy: options.copiesTTL = true
+        case nil: break
+        }
         tables.outerHeader = options
     }
 

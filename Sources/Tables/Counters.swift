@@ -27,6 +27,12 @@ public enum TotalCounter: Int, CaseIterable, Sendable {
     /// Packets that wait for a neighbour now.
     case waiting
 
+    /// What gateways, suppression and the lanes behind them count.
+    public static let services: [TotalCounter] = [
+        .arpSuppressed, .ndSuppressed, .arpAnswered, .ndAnswered, .echoAnswered, .icmpErrors,
+        .icmpLimited, .neighborEvents, .neighborRingFull, .probesSent, .waited, .fragmented, .waiting,
+    ]
+
     /// Words kept for totals in memory.
     static let stride = 32
 }

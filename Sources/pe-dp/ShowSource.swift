@@ -79,6 +79,7 @@ struct ShowSource {
         for reason in DropReason.allCases where source.total(reason) > 0 {
             result.dropped[reason.name] = source.total(reason)
         }
+        for counter in TotalCounter.services { result.services["\(counter)"] = source.total(counter) }
         for (index, vni) in numbering.domainVNIs.enumerated() {
             let domain = UInt16(truncatingIfNeeded: index + 1)
             var row = CounterReport.Domain(vni: vni.rawValue)

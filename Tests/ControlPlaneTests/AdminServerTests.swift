@@ -66,6 +66,7 @@ struct FixedProvider: ShowProvider {
             counters.received = 7
             counters.sent = 4
             counters.dropped = ["unknown\"VNI": 3]
+            counters.services = ["arpSuppressed": 5, "waiting": 1]
             reply(.counters(counters))
         }
     }
@@ -161,6 +162,8 @@ final class Folder {
             )
         )
         #expect(text.contains("pedp_drops_total{reason=\"unknown\\\"VNI\"} 3\n"))
+        #expect(text.contains("pedp_services_total{what=\"arpSuppressed\"} 5\n"))
+        #expect(!text.contains("waiting"))
         #expect(text.contains("pedp_lcore_busy_ratio{lcore=\"1\",role=\"worker\"} 0.25\n"))
         #expect(text.contains("pedp_port_rx_packets_total{port=\"up0\"} 0\n"))
         #expect(text.contains("pedp_degraded 0\n"))

@@ -273,6 +273,20 @@ import Wire
         #expect(rig.place(10100, macA) == "10.0.0.3")
         #expect(rig.members(10100) == ["10.0.0.3"])
     }
+    @Test func outerHeadersTakeDSCPAndTTLFromTheConfigurationOrThePacket() throws {
+        let fixed = try makeRig {
+            $0.underlays[0].dscp = .fixed(46)
+            $0.underlays[0].ttl = .fixed(7)
+        }
+        #expect(fixed.tables.outerHeader.trafficClass == 46 << 2 && fixed.tables.outerHeader.ttl == 7)
+        #expect(!fixed.tables.outerHeader.copiesDSCP && !fixed.tables.outerHeader.copiesTTL)
+        let copied = try makeRig {
+            $0.underlays[0].dscp = .copy
+            $0.underlays[0].ttl = .copy
+        }
+        #expect(copied.tables.outerHeader.copiesDSCP && copied.tables.outerHeader.copiesTTL)
+        #expect(copied.tables.outerHeader.trafficClass == 0 && copied.tables.outerHeader.ttl == 64)
+    }
     @Test func showIsInAStableOrder() throws {
         let rig = try makeRig()
         rig.connectFPM()

@@ -118,6 +118,14 @@ extension MetricsText {
             )
         }
         family(
+            "services_total",
+            type: "counter",
+            help: "What gateways and suppression did: requests answered, errors and probes sent.",
+            counters.services.filter { $0.key != "waiting" }.sorted { $0.key < $1.key }.map {
+                ([("what", $0.key)], Double($0.value))
+            }
+        )
+        family(
             "drops_total",
             type: "counter",
             help: "Packets dropped, by the one reason of each.",

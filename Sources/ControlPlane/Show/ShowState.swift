@@ -36,6 +36,9 @@ public struct CounterReport: Codable, Hashable, Sendable {
     public var punted: UInt64 = 0
     /// Packets by the name of the reason; reasons that never occurred may be absent.
     public var dropped: [String: UInt64] = [:]
+    /// What gateways and suppression did, by the name of the counter: requests answered, ICMP errors
+    /// and probes sent, packets that waited for a neighbour.
+    public var services: [String: UInt64] = [:]
     public var domains: [Domain] = []
     public var ports: [Port] = []
     public init() {}

@@ -211,6 +211,9 @@ extension ShowAnswer {
         for (reason, count) in counters.dropped.sorted(by: { $0.key < $1.key }) where count > 0 {
             totals.add("dropped: \(reason)", String(count))
         }
+        for (name, count) in counters.services.sorted(by: { $0.key < $1.key }) where count > 0 {
+            totals.add(name, String(count))
+        }
         var text = totals.text
         if !counters.domains.isEmpty {
             var table = TextTable(
