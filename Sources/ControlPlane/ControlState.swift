@@ -26,6 +26,8 @@ public struct ControlState {
     /// IP neighbours of the bridge domains; rows of the kernel are in `neighbors`.
     var ipNeighbors: NeighborTable
     var neighborProgress = NeighborProgress()
+    /// That of the event under way.
+    var eventTime = Instant(nanoseconds: 0)
     public internal(set) var neighborCounters = NeighborCounters()
     let subnets: Subnets
     /// Routed ports by VRF.
@@ -120,6 +122,7 @@ public struct ControlState {
     /// Takes in one event and returns what it asks of the world, in order.
     public mutating func apply(_ event: ControlEvent, at now: Instant) -> [ControlEffect] {
         var effects: [ControlEffect] = []
+        eventTime = now
         switch event {
         case .fpmConnected(let connection): connect(connection, now, &effects)
         case .fpmFrame(let connection, let messages): frame(connection, messages, now, &effects)

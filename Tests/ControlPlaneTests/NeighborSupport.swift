@@ -62,6 +62,8 @@ extension ControlRig {
         default: "\(hop.state)"
         }
     }
+    /// What was asked for, dumps and log lines left out.
+    var requests: [ControlEffect] { effects.filter { $0.isProbe || $0.isKernelRequest } }
     var claims: NeighborCounters { state.neighborCounters }
     func row(_ address: String) -> NeighborRow? { state.neighborRows(at: now).first { $0.ip == address } }
     /// The kernel shows what it was asked to add.

@@ -20,6 +20,9 @@ final class SimulationWorld {
     static let macs = (0..<10).map { "02:aa:00:00:00:0\($0)" }
     static func vtep(_ number: Int) -> String { "10.0.0.\(number + 2)" }
     static let vtepCount = 4
+    /// Each MAC's address, in the gateway's subnet.
+    static func address(_ mac: String) -> String { "192.0.2.\(10 + (macs.firstIndex(of: mac) ?? 90))" }
+    static func mac(_ address: String) -> String? { ([anchor] + macs).first { Self.address($0) == address } }
 
     // The truth.
     var places: [String: Place] = [:]
@@ -42,12 +45,17 @@ final class SimulationWorld {
     var unsaid: Set<String> = []
     var vxlan: [String: Remote] = [:]
     var kernelFlood: Set<Int> = []
+    /// Rows of the SVI: zebra's or ours.
+    struct Binding: Hashable { var mac: String; var isZebra: Bool }
+    var bindings: [String: Binding] = [:]
 
     // What is under way.
     var fpmQueue: [ControlEvent] = []
     var kernelQueue: [ControlEvent] = []
     var zebraQueue: [(mac: String, isLocal: Bool)] = []
+    var zebraBindings: [String] = []
     var learnQueue: [LearnEvent] = []
+    var neighborQueue: [NeighborEvent] = []
     var effectQueue: [ControlEffect] = []
     /// A dump's second half is still to be read.
     var openDump = false
@@ -62,6 +70,8 @@ final class SimulationWorld {
         random = SplitMix(state: seed)
         rig = try makeRig {
             $0.dataplane.macAgeingSeconds = 20
+            $0.dataplane.neighborTimeoutSeconds = 10
+            $0.l2vnis[0].gatewayIPs = [IPPrefix("192.0.2.1/24")].compactMap { $0 }
             $0.control.staleHoldSeconds = 25
             $0.control.quietSeconds = 3
             $0.control.routes = routes
@@ -122,9 +132,33 @@ final class SimulationWorld {
             zebraQueue.append((mac, port == Self.attachment))
         }
     }
+    /// A row of the SVI changes; zebra hears what is not its own doing.
+    func setBinding(_ address: String, _ binding: Binding?, byZebra: Bool) {
+        let old = bindings[address]
+        if old == binding { return }
+        bindings[address] = binding
+        note(bindingMessage(address, binding ?? old, isDelete: binding == nil))
+        if isZebraUp && !byZebra { zebraBindings.append(address) }
+    }
+    func bindingMessage(_ address: String, _ binding: Binding?, isDelete: Bool = false) -> NetlinkMessage {
+        Message.binding(
+            address, binding?.mac, isZebra: binding?.isZebra ?? false, isOwn: binding?.isZebra == false,
+            isDelete: isDelete)
+    }
+    /// zebra reads a row that it did not write: ours makes the address local, a deletion of its own is
+    /// undone, a deletion of ours makes BGP's next best count.
+    func zebraReadsBinding() {
+        guard !zebraBindings.isEmpty else { return }
+        let address = zebraBindings.removeFirst()
+        guard isZebraUp, bindings[address] == nil, let mac = Self.mac(address), remotes[mac] != nil else { return }
+        setBinding(address, Binding(mac: mac, isZebra: true), byZebra: true)
+    }
+
     /// zebra hears of a remote MAC by BGP: kernel first, then FPM.
     func learnRemote(_ mac: String, _ remote: Remote) {
-        guard isZebraUp, remotes[mac] != remote else { return }
+        guard isZebraUp else { return }
+        defer { setBinding(Self.address(mac), Binding(mac: mac, isZebra: true), byZebra: true) }
+        if remotes[mac] == remote { return }
         remotes[mac] = remote
         if vxlan[mac] != remote {
             vxlan[mac] = remote
@@ -137,6 +171,7 @@ final class SimulationWorld {
     }
     func forgetRemote(_ mac: String) {
         guard isZebraUp, let remote = remotes.removeValue(forKey: mac) else { return }
+        if bindings[Self.address(mac)]?.isZebra == true { setBinding(Self.address(mac), nil, byZebra: true) }
         if bridge[mac] == Self.vxlan { setBridge(mac, nil) }
         if let row = vxlan[mac], row.vtep == remote.vtep {
             vxlan[mac] = nil
@@ -212,6 +247,7 @@ final class SimulationWorld {
         isZebraUp = false
         remotes = [:]
         zebraQueue = []
+        zebraBindings = []
         log("kill zebra")
     }
     /// A new zebra: it reads the kernel's bridge rows, then BGP comes back.
@@ -254,8 +290,23 @@ final class SimulationWorld {
             learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
         case .nowhere, .local:
             if case .remote = old, place == .nowhere || chance(30) { forgetRemote(mac) }
-            if case .local = place { talk(mac) }
+            if case .local = place {
+                // It announces itself, or only sends something.
+                if chance(50) { announce(mac) } else { talk(mac) }
+            }
         }
+    }
+    func announce(_ mac: String, _ kind: NeighborEvent.Kind = .announcement) {
+        guard case .local(let circuit)? = places[mac], let raw = MACAddress(mac),
+            let address = IPAddress(Self.address(mac))
+        else { return }
+        talk(mac)
+        neighborQueue.append(NeighborEvent(kind: kind, domain: 1, circuit: circuit, mac: raw, address: address))
+    }
+    /// A host answers when it is asked; one behind another VTEP is asked by its own gateway.
+    func answer(_ address: IPAddress, _ mac: MACAddress?) {
+        guard let host = Self.mac("\(address)"), mac == nil || mac?.description == host else { return }
+        announce(host, .binding)
     }
     /// A local host sends: the worker reports it when the FDB does not have it there.
     func talk(_ mac: String) {
@@ -287,12 +338,16 @@ final class SimulationWorld {
         if !learnQueue.isEmpty { sources.append(2) }
         if !effectQueue.isEmpty || openDump { sources.append(3) }
         if !zebraQueue.isEmpty { sources.append(4) }
+        if !neighborQueue.isEmpty { sources.append(5) }
+        if !zebraBindings.isEmpty { sources.append(6) }
         guard let source = sources.randomElement(using: &random) else { return false }
         switch source {
         case 0: deliver(fpmQueue.removeFirst())
         case 1: deliver(kernelQueue.removeFirst())
         case 2: deliver(.learned(learnQueue.removeFirst()))
         case 3: perform()
+        case 5: deliver(.neighborSeen(neighborQueue.removeFirst()))
+        case 6: zebraReadsBinding()
         default: zebraReads()
         }
         return true
@@ -324,6 +379,10 @@ final class SimulationWorld {
         case .addLocalMAC(_, let mac): setBridge(mac.description, Self.attachment)
         case .deleteLocalMAC(_, let mac):
             if bridge[mac.description] == Self.attachment { setBridge(mac.description, nil) }
+        case .addLocalNeighbor(_, let address, let mac):
+            setBinding("\(address)", Binding(mac: "\(mac)", isZebra: false), byZebra: false)
+        case .deleteLocalNeighbor(_, let address): setBinding("\(address)", nil, byZebra: false)
+        case .probeNeighbor(_, let address, let mac): answer(address, mac)
         case .dumpKernel:
             kernelQueue.append(.kernelDumpBegan)
             kernelQueue.append(.kernelDumped(Message.links + (0..<2).map { neighbor($0) }))
@@ -351,6 +410,7 @@ final class SimulationWorld {
             let written = bridgeWritten[mac].map { UInt32($0.nanoseconds / 10_000_000) }
             rows.append(Message.bridged(mac, port, age: written))
         }
+        rows += bindings.sorted { $0.key < $1.key }.map { bindingMessage($0.key, $0.value) }
         kernelQueue.append(.kernelDumped(rows))
         kernelQueue.append(.kernelDumpEnded)
     }
@@ -388,7 +448,8 @@ final class SimulationWorld {
             let index = Int.random(in: 0..<2, using: &random)
             fabric[index] = 1 + Int.random(in: 0..<4, using: &random)
             note(neighbor(index))
-        case 77..<84: for mac in Self.macs where chance(50) { talk(mac) }
+        case 77..<81: for mac in Self.macs where chance(50) { talk(mac) }
+        case 81..<84: for mac in Self.macs where chance(50) { announce(mac, .binding) }
         case 84..<89: if isFPMUp { dropFPM() } else { connectFPM() }
         case 89..<92: if isZebraUp { killZebra() } else { startZebra() }
         case 92..<95: overrun()
@@ -411,8 +472,10 @@ final class SimulationWorld {
             setFlood(vtep, flood.contains(vtep))
             setRoute(vtep)
         }
-        for _ in 0..<60 {
+        for second in 0..<60 {
             while step() {}
+            // When no stale row is left they speak ARP once more; from then on they have to be asked.
+            if second == 40 { for mac in Self.macs { announce(mac, .binding) } }
             for mac in [Self.anchor] + Self.macs {
                 remoteTalks(mac)
                 talk(mac)

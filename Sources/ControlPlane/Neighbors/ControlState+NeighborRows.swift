@@ -89,12 +89,12 @@ extension ControlState {
         let known = ipNeighbors[id]
         if let local = known?.local {
             if isDumped, !isSettled(local) { return }
-            neighborCounters.yielded += 1
+            if !local.isElsewhere { neighborCounters.yielded += 1 }
             // It crossed our own addition: the host is asked whether it is still here.
             if !local.isConfirmed, local.exportedAt.map({ now.seconds(since: $0) < 1 }) ?? false {
                 probe(id, local.mac, &effects)
             }
-        } else if known?.remote == mac && known?.foreign == nil {
+        } else if known?.remote == mac && known?.foreign == nil && known?.carried == nil {
             return
         }
         guard makeRoom(for: id, now, &effects) else {
@@ -105,6 +105,7 @@ extension ControlState {
         edit(id, now) {
             $0.local = nil
             $0.foreign = nil
+            $0.carried = nil
             $0.remote = mac
         }
     }
@@ -192,6 +193,10 @@ extension ControlState {
             }
         }
         for id in neighborProgress.ports.keys { changes.neighbors.insert(id) }
+        for interface in routedPorts.values.joined().compactMap({ interfaceOfPort[$0] }) {
+            guard let port = portOfInterface[interface] else { continue }
+            for address in neighborProgress.rows[interface] ?? [] { markPortNeighbor(port, address) }
+        }
     }
 
     // MARK: The way to zebra
@@ -205,7 +210,7 @@ extension ControlState {
     }
     /// Gives a local binding to zebra: a row on the SVI. Its MAC was given before.
     mutating func exportNeighbor(_ id: NeighborID, _ now: Instant, _ effects: inout [ControlEffect]) {
-        guard case .domain(let domain) = id.scope, let local = ipNeighbors[id]?.local,
+        guard case .domain(let domain) = id.scope, let local = ipNeighbors[id]?.local, !local.isElsewhere,
             let interface = exportInterface(Int(domain) - 1)
         else { return }
         if local.exportedAt != nil && local.exportedTo != interface {
@@ -238,7 +243,7 @@ extension ControlState {
             effects.append(.deleteLocalNeighbor(interface: local.exportedTo, address: id.address))
         } else {
             let key = NeighborKey(interface: local.exportedTo, address: id.address)
-            neighborProgress.orphans[key] = Instant(nanoseconds: 0)
+            neighborProgress.orphans[key] = eventTime + Self.orphanSeconds
         }
     }
     mutating func neighborExportFailed(_ interface: UInt32, _ address: IPAddress) {
@@ -262,10 +267,6 @@ extension ControlState {
         for (key, due) in neighborProgress.orphans.sorted(by: {
             ($0.key.interface, $0.key.address) < ($1.key.interface, $1.key.address)
         }) {
-            if due.nanoseconds == 0 {
-                neighborProgress.orphans[key] = now + Self.orphanSeconds
-                continue
-            }
             guard due <= now else { continue }
             neighborProgress.orphans[key] = nil
             let id = NeighborID(domain: domainOfSVI(key.interface), key.address)

@@ -55,6 +55,8 @@ extension ControlState {
         guard let entry = ipNeighbors[id] else { return }
         if let resolution = entry.resolution {
             askAgain(id, resolution, entry.isRequired, now, &effects)
+        } else if entry.carried != nil {
+            edit(id, now) { $0.carried = nil }
         } else if let local = entry.local {
             refresh(id, local, now, &effects)
         }
@@ -121,7 +123,7 @@ extension ControlState {
     /// A route needs the neighbour: it is asked for until it answers.
     mutating func requireNeighbor(_ id: NeighborID) {
         switch id.scope {
-        case .domain: edit(id, Instant(nanoseconds: 0)) { $0.isRequired = true }
+        case .domain: edit(id, eventTime) { $0.isRequired = true }
         case .port:
             neighborProgress.ports[id, default: PortNeighbor()].isRequired = true
             changes.neighbors.insert(id)
@@ -132,7 +134,7 @@ extension ControlState {
         case .domain(let domain):
             guard ipNeighbors[id]?.isRequired == true else { return }
             let isKnown = ipNeighbors[id].flatMap { place(of: $0, domain) } != nil
-            edit(id, Instant(nanoseconds: 0)) {
+            edit(id, eventTime) {
                 $0.isRequired = false
                 if !isKnown { $0.resolution = nil }
             }
@@ -270,7 +272,7 @@ extension ControlState {
         if let domain = subnets.domain(vrf: vrf, address) {
             let id = NeighborID(domain: domain, address)
             if let answer = answer(id), answer.state == .usable {
-                return HostBinding(neighbor: id, isRemote: answer.isRemote)
+                return HostBinding(neighbor: id, isRemote: isRemote(domain, answer.mac) == true)
             }
         }
         for port in routedPorts[vrf] ?? [] {

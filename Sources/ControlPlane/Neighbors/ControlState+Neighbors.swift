@@ -5,7 +5,7 @@ import Wire
 
 /// What the control plane keeps of IP neighbours beside the table of them.
 struct NeighborProgress {
-    /// Rows of ours that nobody wants any more, and when to delete them; 0 is set with the next look.
+    /// Rows of ours that nobody wants any more, and when to delete them.
     var orphans: [NeighborKey: Instant] = [:]
     var retries: Set<NeighborID> = []
     var nextRetry = Instant(nanoseconds: 0)
@@ -27,6 +27,8 @@ extension ControlState {
     /// `locktime`), and its announcement.
     static var lockSeconds: Double { 1 }
     static var announcementLockSeconds: Double { 0.1 }
+    /// How long an address is believed to have moved with its MAC.
+    static var carrySeconds: Double { 2 }
     /// Requests to all of a domain that packets may cause: a second, and at once.
     static var floodRate: Double { 250 }
     static var floodBurst: Double { 250 }
@@ -44,11 +46,13 @@ extension ControlState {
             refuseClaim(event, now, &effects)
             return
         }
-        // Of hosts behind other VTEPs zebra tells.
-        if event.circuit == NeighborEvent.fromTunnel { return }
         // Link-local addresses are not announced, so that they cost nobody an entry; when zebra has those
         // of hosts elsewhere, it is answered for them.
         if event.kind != .macAnnouncement, case .v6(let v6) = event.address, v6.isLinkLocal { return }
+        if event.circuit == NeighborEvent.fromTunnel {
+            bindElsewhere(event, now)
+            return
+        }
         guard let circuit = numbering.circuit(event.circuit), circuit.domain == event.domain, !event.mac.isZero,
             !event.mac.isMulticast
         else {
@@ -94,7 +98,7 @@ extension ControlState {
         }
         let known = ipNeighbors[id]
         if known?.fixed != nil { return }
-        if let local = known?.local {
+        if let local = known?.local, !local.isElsewhere {
             if local.mac == event.mac {
                 confirm(id, event.mac, now)
                 return
@@ -108,9 +112,29 @@ extension ControlState {
         guard admitsLocal(id, event, now, &effects) else { return }
         if known?.remote != nil { neighborCounters.takenOver += 1 }
         neighborCounters.learned += 1
-        edit(id, now) { $0.local = Neighbor.Local(mac: event.mac, since: now, lastSeen: now) }
+        edit(id, now) {
+            $0.local = Neighbor.Local(mac: event.mac, since: now, lastSeen: now)
+            $0.carried = nil
+        }
         schedule(id)
         exportNeighbor(id, now, &effects)
+    }
+    /// Of hosts behind other VTEPs zebra tells. Where such a VTEP announces MACs alone, the host's own answer
+    /// to our question has to do.
+    private mutating func bindElsewhere(_ event: NeighborEvent, _ now: Instant) {
+        let id = NeighborID(domain: event.domain, event.address)
+        guard event.kind == .binding, let entry = ipNeighbors[id], isRemote(event.domain, event.mac) == true
+        else { return }
+        if let local = entry.local {
+            if local.isElsewhere && local.mac == event.mac { confirm(id, event.mac, now) }
+            return
+        }
+        guard entry.resolution != nil, place(of: entry, event.domain) == nil else { return }
+        neighborCounters.learned += 1
+        edit(id, now) {
+            $0.local = Neighbor.Local(mac: event.mac, since: now, lastSeen: now)
+            $0.local?.isElsewhere = true
+        }
     }
     /// The host is there: its MAC, too.
     private mutating func confirm(_ id: NeighborID, _ mac: MACAddress, _ now: Instant) {
@@ -195,10 +219,15 @@ extension ControlState {
         let key = FDBKey.make(domain: domain, mac: mac.rawValue)
         for address in ipNeighbors.addresses(ofMAC: key).sorted() {
             let id = NeighborID(domain: domain, address)
-            guard let local = ipNeighbors[id]?.local, local.mac == mac else { continue }
+            guard let local = ipNeighbors[id]?.local, local.mac == mac, !local.isElsewhere else { continue }
             if isMoved { neighborCounters.yielded += 1 }
             withdraw(id, atOnce: !isMoved, &effects)
-            edit(id, local.lastSeen) { $0.local = nil }
+            let carried = isMoved ? Neighbor.Carried(mac: mac, until: eventTime + Self.carrySeconds) : nil
+            edit(id, eventTime) {
+                $0.local = nil
+                $0.carried = carried
+            }
+            schedule(id)
         }
     }
 
@@ -252,15 +281,20 @@ extension ControlState {
 
     /// The MAC of a neighbour, and whether it is behind another VTEP; nil while nobody knows it.
     func place(of entry: Neighbor, _ domain: UInt16) -> (mac: MACAddress, isRemote: Bool)? {
-        if let mac = entry.fixed ?? entry.local?.mac {
-            return (mac, entry.fixed != nil && isRemote(domain, mac) == true)
+        if let mac = entry.fixed { return (mac, isRemote(domain, mac) == true) }
+        if let local = entry.local {
+            // Nobody is answered for a host of which EVPN says nothing.
+            if !local.isElsewhere || isRemote(domain, local.mac) != nil { return (local.mac, false) }
         }
         // zebra's rows outlive zebra; they count as long as their MACs do.
         if let mac = entry.remote, let isRemote = isRemote(domain, mac) { return (mac, isRemote) }
-        return entry.foreign.map { ($0, isRemote(domain, $0) == true) }
+        if let mac = entry.foreign { return (mac, isRemote(domain, mac) == true) }
+        // A MAC that went is no help.
+        if let mac = entry.carried?.mac, let isRemote = isRemote(domain, mac) { return (mac, isRemote) }
+        return nil
     }
     /// Nil for a MAC that has no place.
-    private func isRemote(_ domain: UInt16, _ mac: MACAddress) -> Bool? {
+    func isRemote(_ domain: UInt16, _ mac: MACAddress) -> Bool? {
         switch placement(FDBKey.make(domain: domain, mac: mac.rawValue)) {
         case nil: nil
         case .gateway?, .circuit?: false

@@ -38,15 +38,18 @@ extension ControlState {
         if entry.fixed != nil {
             (row.type, row.state, row.source) = ("static", "permanent", "configuration")
         } else if let local = entry.local {
-            row.type = "local"
+            row.type = local.isElsewhere ? "remote" : "local"
             row.state = local.probes > 0 ? "probing" : "reachable"
             row.lastSeenSeconds = now.map { $0.seconds(since: local.lastSeen) }
-            row.exported = local.exportedAt != nil
+            if !local.isElsewhere { row.exported = local.exportedAt != nil }
+            if known == nil { row.state = "waiting" }
         } else if entry.remote != nil {
             (row.type, row.source) = ("remote", "kernel")
             if known == nil { row.state = "waiting" }
         } else if entry.foreign != nil {
             (row.type, row.source) = (known?.isRemote == true ? "remote" : "local", "kernel")
+        } else if let known {
+            (row.type, row.state) = (known.isRemote ? "remote" : "local", "stale")
         } else {
             row.state = entry.resolution?.hasFailed == true ? "failed" : "resolving"
         }

@@ -50,7 +50,7 @@ struct HostBinding: Hashable {
 /// Local and remote exclude each other as with MACs: what comes last wins, a host that speaks here or
 /// zebra that says it is elsewhere.
 struct Neighbor {
-    /// A host behind one of our circuits; its MAC is local as long as this is here.
+    /// A host that spoke to us: behind one of our circuits, and its MAC is local as long as this is here.
     struct Local: Hashable {
         var mac: MACAddress
         /// When it, or its MAC, became this.
@@ -65,6 +65,14 @@ struct Neighbor {
         var exportedTo: UInt32 = 0
         /// The kernel showed our row.
         var isConfirmed = false
+        /// It answered from behind another VTEP, which does not announce its address: nothing for zebra.
+        var isElsewhere = false
+    }
+    /// Its MAC moved away, and zebra has not said yet that the address went with it: until then it counts
+    /// for there, so that packets follow the host.
+    struct Carried: Hashable {
+        var mac: MACAddress
+        var until: Instant
     }
     /// Nobody says where it is, and it is being asked for (RFC 4861 section 7.2.2, RFC 1122 section
     /// 2.3.2).
@@ -80,6 +88,7 @@ struct Neighbor {
     var local: Local?
     /// A row on the SVI that is neither zebra's nor ours: an administrator's, or the kernel's own.
     var foreign: MACAddress?
+    var carried: Carried?
     var resolution: Resolution?
     /// A route needs it: it is asked for again and again.
     var isRequired = false
@@ -90,21 +99,25 @@ struct Neighbor {
     var queuedAt: Instant?
 
     var isEmpty: Bool {
-        fixed == nil && remote == nil && local == nil && foreign == nil && resolution == nil && !isRequired
+        fixed == nil && remote == nil && local == nil && foreign == nil && carried == nil && resolution == nil
+            && !isRequired
     }
     /// Asked for because of a packet alone: the first to go when room is needed.
     var isTransient: Bool {
-        resolution != nil && !isRequired && fixed == nil && remote == nil && local == nil && foreign == nil
+        resolution != nil && !isRequired && macs.isEmpty
     }
     /// Every MAC that somebody gives for it.
     var macs: [MACAddress] {
         var found: [MACAddress] = []
-        for case let mac? in [fixed, remote, local?.mac, foreign] where !found.contains(mac) { found.append(mac) }
+        for case let mac? in [fixed, remote, local?.mac, foreign, carried?.mac] where !found.contains(mac) {
+            found.append(mac)
+        }
         return found
     }
     /// When its timer has to run; nil for never.
     func due(timeout: Double) -> Instant? {
         if let resolution { return resolution.nextAt }
+        if let carried { return carried.until }
         guard let local, timeout > 0 else { return nil }
         return local.nextProbe ?? local.lastSeen + (timeout - Self.lead(timeout))
     }

@@ -46,7 +46,10 @@ struct NeighborTable {
     /// Whether the MAC has a local binding to one of the addresses that are asked for.
     func hasLocal(_ domain: UInt16, _ mac: MACAddress, where isProbed: (IPAddress) -> Bool) -> Bool {
         guard let known = addresses[FDBKey.make(domain: domain, mac: mac.rawValue)] else { return false }
-        return known.contains { entries[NeighborID(domain: domain, $0)]?.local?.mac == mac && isProbed($0) }
+        return known.contains { address in
+            guard let local = entries[NeighborID(domain: domain, address)]?.local else { return false }
+            return local.mac == mac && !local.isElsewhere && isProbed(address)
+        }
     }
 
     // MARK: Changes
