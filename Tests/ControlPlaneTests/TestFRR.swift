@@ -47,7 +47,7 @@ final class TestFRR {
     /// Waits for a route of a next hop, which stands on the line below it; the line behind that, which
     /// has `community` in it. What was shown when there is none.
     func communities(
-        _ command: String, _ route: String, from nextHop: String, with community: String, seconds: Double = 20
+        _ command: String, _ route: String, from nextHop: String, with community: String, seconds: Double = 60
     ) -> String {
         let deadline = Date(timeIntervalSinceNow: seconds)
         while true {
@@ -65,7 +65,7 @@ final class TestFRR {
     }
 
     /// Waits until a show command prints all of `words`; what it printed last.
-    func wait(_ command: String, _ words: [String], seconds: Double = 20) -> (isThere: Bool, text: String) {
+    func wait(_ command: String, _ words: [String], seconds: Double = 60) -> (isThere: Bool, text: String) {
         let deadline = Date(timeIntervalSinceNow: seconds)
         while true {
             let text = show(command)
