@@ -24,18 +24,18 @@ def converge(lab, c):
         f"{time.monotonic() - began:.1f} s after both PEs started")
     for number, (pe, other) in enumerate(((pe1, pe2), (pe2, pe1)), 2):
         c.attempt(f"{number}. {pe.name} floods the tenants' A to {other.name} and nothing else", lambda:
-                  wait(f"{pe.name}'s flood lists", lambda: _floods(pe, other), 30, 0.2))
+                  wait(f"{pe.name}'s flood lists", lambda: _floods(pe, other), 60, 0.2))
     for number, (pe, other) in enumerate(((pe1, pe2), (pe2, pe1)), 4):
         c.attempt(f"{number}. {pe.name} has {other.name}'s prefixes in each VRF (type 5)", lambda:
-                  wait(f"{pe.name}'s prefixes", lambda: _prefixes(pe, other), 30, 0.2))
+                  wait(f"{pe.name}'s prefixes", lambda: _prefixes(pe, other), 60, 0.2))
 
 
 def converged(lab):
     for node in [lab.rr] + [pe.frr for pe in lab.pes.values()]:
         node.wait_established()
     for pe in lab.pes.values():
-        wait(f"{pe.name}'s flood lists", lambda: _floods(pe, lab.other(pe)), 30, 0.2)
-        wait(f"{pe.name}'s prefixes", lambda: _prefixes(pe, lab.other(pe)), 30, 0.2)
+        wait(f"{pe.name}'s flood lists", lambda: _floods(pe, lab.other(pe)), 60, 0.2)
+        wait(f"{pe.name}'s prefixes", lambda: _prefixes(pe, lab.other(pe)), 60, 0.2)
 
 
 def _floods(pe, other):

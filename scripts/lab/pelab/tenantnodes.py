@@ -144,6 +144,10 @@ def plain(address):
 class TenantPeDP(TenantPE, PeDP):
     """pe-dp with the two VRFs, their gateways and a trunk with a VLAN of each."""
 
+    def start_dataplane(self, timeout=120):
+        # DPDK's start is ten seconds of system calls in a guest kernel on a busy machine.
+        super().start_dataplane(timeout)
+
     def configuration(self):
         lines = ["dataplane:",
                  f"  lcores: {self.lcores}",
