@@ -200,12 +200,15 @@ extension Pipeline {
             context.pointee.ingress = circuit
             context.pointee.domain = domain
             let available = packet.contiguous
-            let marks = ServiceMark.of(frame, available)
+            let isPlain = FlowHash.isPlain(frame, available)
+            let marks = isPlain ? ServiceMark.ofPlain(frame) : ServiceMark.of(frame, available)
             if marks == ServiceMark.neighbor {
                 handToNeighbors(packet, domain: domain, ingress: circuit)
                 return false
             }
             context.pointee.marks = marks
+            context.pointee.hash = isPlain
+                ? FlowHash.plain(frame) : FlowHash.of(frame: frame, available: available)
             let fdb = state.pointee.fdb
             let ethernet = EthernetHeader(at: frame)
             let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
@@ -219,7 +222,6 @@ extension Pipeline {
             context.pointee.sourceKey = sourceKey
             context.pointee.sourceBucket = sourceBucket
             memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
-            context.pointee.hash = FlowHash.of(frame: frame, available: available)
             return true
         case .punt:
             punt(packet)
@@ -416,7 +418,7 @@ private func innerCheck(
 }
 
 /// A VNI that is no bridge domain's: an L3VNI, or unknown (RFC 9135 section 6.2).
-@inline(never)
+@inline(__always)
 private func terminationVRF(
     of packet: Packet, _ vrf: UInt16, vni: UInt32, port: UInt16, inner: Int, end: Int,
     _ state: UnsafePointer<ForwardingState>

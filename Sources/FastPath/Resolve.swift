@@ -7,7 +7,7 @@ import Wire
 
 extension Pipeline {
     /// Resolves `count` contexts: each ends in a tx lane or in a side lane.
-    @inline(__always)
+    @inline(never)
     func resolve(_ count: Int) {
         let contexts = memory.pointee.contexts
         let period = memory.pointee.learning.currentPeriod
@@ -125,7 +125,7 @@ extension Pipeline {
         let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
         let header = packet.addFront(adjacency.headerByteCount)
         encapsulate(at: header, adjacency, vni, hash: hash, innerByteCount: byteCount, innerSum: sum)
-        if marks != 0 || adjacency.copiesInner {
+        if marks | adjacency.copyFlags != 0 {
             markOuter(
                 header, adjacency, inner: frame,
                 available: packet.contiguous &- adjacency.headerByteCount)

@@ -11,10 +11,16 @@ extension Pipeline {
     /// hop, FDB bucket of a next hop that is a host.
     @inline(never)
     func route() {
-        let contexts = memory.pointee.routed
         let count = memory.pointee.side.routed
-        let period = memory.pointee.learning.currentPeriod
         memory.pointee.side.routed = 0
+        lookUp(count)
+        send(count)
+    }
+
+    @inline(never)
+    private func lookUp(_ count: Int) {
+        let contexts = memory.pointee.routed
+        let period = memory.pointee.learning.currentPeriod
         var index = 0
         while index < count {
             let context = contexts + index
@@ -24,7 +30,7 @@ extension Pipeline {
                 learn(
                     sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: context.pointee.ingress, period)
             }
-            look(context)
+            if !context.pointee.flags.contains(.isDecided) { look(context) }
         }
         index = 0
         while index < count {
@@ -32,7 +38,12 @@ extension Pipeline {
             index = index &+ 1
             if context.pointee.route.isHop { prefetchNextHop(context) }
         }
-        index = 0
+    }
+
+    @inline(never)
+    private func send(_ count: Int) {
+        let contexts = memory.pointee.routed
+        var index = 0
         while index < count {
             let context = contexts + index
             index = index &+ 1

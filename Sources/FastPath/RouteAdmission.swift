@@ -26,14 +26,18 @@ enum ServiceMark {
     @inline(__always)
     static func of(_ frame: UnsafeMutableRawPointer, _ available: Int) -> UInt8 {
         let type = frame[raw16: 12]
-        if type == EtherType.ipv4.bigEndian, available >= 38 {
-            // What looks like a DHCP server's answer in a packet without options is looked at closely.
-            return frame[raw32: 34] == DHCPPorts.toClient ? neighbor : frame[byte: 15] & 3
-        }
+        if type == EtherType.ipv4.bigEndian, available >= 38 { return ofPlain(frame) }
         if type == EtherType.ipv6.bigEndian, available >= 54, frame[byte: 20] != IPProtocol.icmpv6 {
             return frame[byte: 15] & 0x30
         }
         return rare(frame, available)
+    }
+
+    /// Of an IPv4 packet that has ports where one without options has them.
+    @inline(__always)
+    static func ofPlain(_ frame: UnsafeMutableRawPointer) -> UInt8 {
+        // What looks like a DHCP server's answer is looked at closely.
+        frame[raw32: 34] == DHCPPorts.toClient ? neighbor : frame[byte: 15] & 3
     }
 
     @inline(never)
@@ -95,6 +99,49 @@ extension Pipeline {
         _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ flags: RoutedContext.Flags
     ) {
         let frame = packet.frame
+        let byteCount = plainByteCount(of: packet, frame)
+        if byteCount == 0 || origin.vrf == 0 {
+            startRare(packet, origin, sourceKey: sourceKey, flags)
+            return
+        }
+        packet.trim(to: EthernetHeader.byteCount &+ byteCount)
+        append(packet, origin, sourceKey: sourceKey, flags, key: HostKey.make(origin.vrf, ipv4: frame[be32: 30]))
+    }
+
+    /// A packet for the routing passes: its host-route bucket is being loaded from here on.
+    @inline(__always)
+    private func append(
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ flags: RoutedContext.Flags, key: UInt64
+    ) {
+        let bucket = state.pointee.hosts.table.bucket(of: key)
+        pe_prefetch(bucket)
+        let end = memory.pointee.side.routed
+        let context = memory.pointee.routed + end
+        // Field by field: what is built elsewhere and copied cannot be read before it has arrived.
+        context.pointee.packet = packet
+        context.pointee.frame = packet.frame
+        context.pointee.key = key
+        context.pointee.bucket = bucket
+        context.pointee.sourceKey = sourceKey
+        context.pointee.ingress = origin.ingress
+        context.pointee.domain = origin.domain
+        context.pointee.vrf = origin.vrf
+        context.pointee.egressVRF = origin.vrf
+        context.pointee.flags = flags
+        memory.pointee.side.routed = end &+ 1
+        memory.pointee.counters.add(
+            vrf: origin.vrf,
+            origin.ingress == PacketContext.fromTunnel ? .tunnelInPackets : .localInPackets,
+            bytes: UInt64(packet.byteCount))
+    }
+
+    /// Whatever is no plain IPv4 packet of a domain or port that routes.
+    @inline(never)
+    private func startRare(
+        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ given: RoutedContext.Flags
+    ) {
+        let frame = packet.frame
+        var flags = given
         if origin.domain != 0, !flags.contains(.wasSeen),
             ServiceMark.of(frame, packet.contiguous) == ServiceMark.neighbor
         {
@@ -102,7 +149,6 @@ extension Pipeline {
             return
         }
         let key: UInt64
-        var flags = flags
         switch routability(of: packet) {
         case .ipv4(let byteCount):
             packet.trim(to: EthernetHeader.byteCount &+ byteCount)
@@ -120,24 +166,15 @@ extension Pipeline {
             refuse(packet, origin, sourceKey: sourceKey, reason)
             return
         }
-        let bucket = state.pointee.hosts.table.bucket(of: key)
-        pe_prefetch(bucket)
-        let context = RoutedContext(
-            packet: packet, frame: frame, key: key, bucket: bucket, sourceKey: sourceKey, hash: 0,
-            ingress: origin.ingress, route: .miss, domain: origin.domain, vrf: origin.vrf,
-            egressVRF: origin.vrf, mtu: 0, flags: flags, reason: .noRoute)
         // Link-local addresses, and gateways of domains that do not route.
         if key &>> 48 == 0 {
-            onLink(context)
-            return
+            onLink(RoutedContext(
+                packet: packet, frame: frame, key: key, bucket: state.pointee.hosts.table.bucket(of: 0),
+                sourceKey: sourceKey, hash: 0, ingress: origin.ingress, route: .miss, domain: origin.domain,
+                vrf: origin.vrf, egressVRF: origin.vrf, mtu: 0, flags: flags, reason: .noRoute))
+        } else {
+            append(packet, origin, sourceKey: sourceKey, flags, key: key)
         }
-        memory.pointee.counters.add(
-            vrf: origin.vrf,
-            origin.ingress == PacketContext.fromTunnel ? .tunnelInPackets : .localInPackets,
-            bytes: UInt64(packet.byteCount))
-        let end = memory.pointee.side.routed
-        memory.pointee.routed[end] = context
-        memory.pointee.side.routed = end &+ 1
     }
 
     /// A packet that no route leads any further: for an address of the gateway that it reached, or
@@ -147,7 +184,7 @@ extension Pipeline {
         var context = context
         learnSource(of: context)
         if context.ingress == RoutedContext.fromPort {
-            punt(context.packet)
+            puntInOrder(context.packet)
         } else if isGateway(context) {
             context.route = RouteValue(.local, UInt32(context.domain))
             appendLocal(&context)
@@ -193,9 +230,20 @@ extension Pipeline {
             startRouting(
                 packet, RouteOrigin(ingress: RoutedContext.fromPort, domain: 0, vrf: entry.pointee.vrf),
                 sourceKey: 0, .none)
-        case .punt: punt(packet)
+        case .punt: puntInOrder(packet)
         case .drop(let reason): drop(packet, reason)
         }
+    }
+    /// A frame for the host, among those that a lookup will find to be the host's.
+    private func puntInOrder(_ packet: Packet) {
+        var flags = RoutedContext.Flags.isDecided
+        flags.insert(.isOwn)
+        let end = memory.pointee.side.routed
+        memory.pointee.routed[end] = RoutedContext(
+            packet: packet, frame: packet.frame, key: 0, bucket: state.pointee.hosts.table.bucket(of: 0),
+            sourceKey: 0, hash: 0, ingress: RoutedContext.fromPort, route: .host(port: packet.port), domain: 0,
+            vrf: 0, egressVRF: 0, mtu: 0, flags: flags, reason: .noRoute)
+        memory.pointee.side.routed = end &+ 1
     }
 
     /// A packet on an underlay port that is not VXLAN for this node: the host's, or routed where the
@@ -203,10 +251,14 @@ extension Pipeline {
     @inline(never)
     func passThrough(_ packet: Packet, _ entry: UnsafePointer<PortEntry>) {
         let vrf = entry.pointee.vrf
-        guard vrf != 0, case .route = portAdmission(of: packet, on: entry),
+        if vrf == 0 {
+            punt(packet)
+            return
+        }
+        guard case .route = portAdmission(of: packet, on: entry),
             !isForTunnelEndpoint(packet)
         else {
-            punt(packet)
+            puntInOrder(packet)
             return
         }
         startRouting(
@@ -254,9 +306,28 @@ enum Routability: Equatable {
     case drop(DropReason)
 }
 
+/// Bytes of the IPv4 packet behind an Ethernet header, if it is one that nearly all are like: without
+/// options, not for a DHCP client, and all that ``routability(of:)`` asks for; else 0.
+@inline(__always)
+func plainByteCount(of packet: Packet, _ frame: UnsafeMutableRawPointer) -> Int {
+    guard packet.contiguous >= 38, frame[raw16: 12] == EtherType.ipv4.bigEndian, frame[byte: 14] == 0x45
+    else { return 0 }
+    let ip = IPv4Header(at: frame + EthernetHeader.byteCount)
+    let total = Int(ip.totalLength)
+    let source = ip.sourceRaw
+    let destination = ip.destinationRaw
+    guard total >= IPv4Header.byteCount, EthernetHeader.byteCount &+ total <= packet.byteCount,
+        ip.isChecksumValid(headerByteCount: IPv4Header.byteCount),
+        IPv4Scope.isHost(raw: source), IPv4Scope.isHost(raw: destination),
+        !IPv4Scope.isLinkLocal(raw: source), !IPv4Scope.isLinkLocal(raw: destination),
+        frame[raw32: 34] != DHCPPorts.toClient
+    else { return 0 }
+    return total
+}
+
 /// Decides about the IP packet behind an Ethernet header, changing nothing (RFC 1812 section 5.2.2 and
 /// 5.3.7, RFC 8200 section 3). The frame has at least 14 bytes.
-@inline(__always)
+@inline(never)
 func routability(of packet: Packet) -> Routability {
     let frame = packet.frame
     let start = EthernetHeader.byteCount

@@ -32,9 +32,9 @@ struct PacketContext {
 /// What pass 1 found out about a packet that is to be routed, and what the passes after it add: one
 /// cache line. Side lanes hold copies.
 struct RoutedContext {
-    let packet: Packet
+    var packet: Packet
     /// The Ethernet header with which it came; the IP header follows it at once.
-    let frame: UnsafeMutableRawPointer
+    var frame: UnsafeMutableRawPointer
     /// Host-route key of the destination in ``vrf``, and its bucket.
     var key: UInt64
     var bucket: UnsafeRawPointer
@@ -44,7 +44,7 @@ struct RoutedContext {
     var hash: UInt32
     /// Circuit index, ``PacketContext/fromTunnel``, or ``fromPort``.
     var ingress: UInt32
-    /// Where the packet goes: what the lookup found, at last a hop.
+    /// Where the packet goes, once it was looked up: what the lookup found, at last a hop.
     var route: RouteValue
     /// Bridge domain whose gateway it entered through; 0 from an L3VNI or a routed port.
     var domain: UInt16
@@ -71,6 +71,8 @@ struct RoutedContext {
         static var puntsMiss: Flags { Flags(rawValue: 8) }
         /// The neighbour lane has looked at it.
         static var wasSeen: Flags { Flags(rawValue: 16) }
+        /// Its route is known without a lookup.
+        static var isDecided: Flags { Flags(rawValue: 32) }
         /// It waited for its neighbour once, and that was decided.
         static var hasWaited: Flags { Flags(rawValue: 32) }
     }

@@ -161,7 +161,8 @@ public struct Adjacency: BitwiseCopyable, @unchecked Sendable {
     /// IPv6 only: send UDP checksum 0 (RFC 6935).
     @inlinable @inline(__always) public var hasZeroChecksum: Bool { base[byte: 3] & 2 != 0 }
     /// The outer header takes DSCP or TTL over from the inner packet.
-    @inlinable @inline(__always) public var copiesInner: Bool { base[byte: 3] & 12 != 0 }
+    @inlinable @inline(__always) public var copiesInner: Bool { copyFlags != 0 }
+    @inlinable @inline(__always) public var copyFlags: UInt8 { base[byte: 3] & 12 }
     @inlinable public var copiesDSCP: Bool { base[byte: 3] & 4 != 0 }
     @inlinable public var copiesTTL: Bool { base[byte: 3] & 8 != 0 }
     /// Largest outer IP packet.

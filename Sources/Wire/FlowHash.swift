@@ -11,16 +11,23 @@ public enum FlowHash {
     /// - Parameter available: bytes that can be read at `frame`, at least 14.
     @inlinable @inline(__always)
     public static func of(frame: UnsafeMutableRawPointer, available: Int) -> UInt32 {
-        // Ethernet, IPv4 without options and fragmentation, TCP or UDP: nearly every packet.
-        if available >= 38, frame[raw16: 12] == EtherType.ipv4.bigEndian, frame[byte: 14] == 0x45,
+        isPlain(frame, available) ? plain(frame) : general(frame, available)
+    }
+
+    /// Whether a frame is Ethernet, IPv4 without options and fragmentation, TCP or UDP, as nearly every
+    /// packet is; its ports are then at byte 34.
+    @inlinable @inline(__always)
+    public static func isPlain(_ frame: UnsafeMutableRawPointer, _ available: Int) -> Bool {
+        guard available >= 38, frame[raw16: 12] == EtherType.ipv4.bigEndian, frame[byte: 14] == 0x45,
             frame[raw16: 20] & UInt16(0x3FFF).bigEndian == 0
-        {
-            let number = frame[byte: 23]
-            if number == IPProtocol.tcp || number == IPProtocol.udp {
-                return mix(UInt32(number), frame[raw64: 26], UInt64(frame[raw32: 34]))
-            }
-        }
-        return general(frame, available)
+        else { return false }
+        let number = frame[byte: 23]
+        return number == IPProtocol.tcp || number == IPProtocol.udp
+    }
+    /// The hash of a plain frame.
+    @inlinable @inline(__always)
+    public static func plain(_ frame: UnsafeMutableRawPointer) -> UInt32 {
+        mix(UInt32(frame[byte: 23]), frame[raw64: 26], UInt64(frame[raw32: 34]))
     }
 
     /// The UDP source port of RFC 7348 section 5: the dynamic range, 49152 to 65535.

@@ -134,6 +134,8 @@ public enum Frame {
         public var vni: UInt32
         public var hasChecksum = false
         public var ipv4 = IPv4Options()
+        /// DSCP and ECN of either family.
+        public var trafficClass: UInt8 = 0
         /// IPv6 extension headers before UDP, and the number of the first.
         public var extensions: (first: UInt8, bytes: [UInt8])?
         public init(from source: IPAddress, to destination: IPAddress, vni: UInt32) {
@@ -147,12 +149,14 @@ public enum Frame {
                 from: source, sourcePort, to: destination, port, payload, hasChecksum: hasChecksum)
             switch (source, destination) {
             case (.v4(let from), .v4(let to)):
-                let ip = Frame.ipv4(from: from, to: to, number: 17, packet, ipv4)
+                var options = ipv4
+                if trafficClass != 0 { options.trafficClass = trafficClass }
+                let ip = Frame.ipv4(from: from, to: to, number: 17, packet, options)
                 return ethernet(to: destinationMAC, from: sourceMAC, type: 0x0800, ip)
             case (.v6(let from), .v6(let to)):
                 let ip = Frame.ipv6(
                     from: from, to: to, next: extensions?.first ?? 17,
-                    (extensions?.bytes ?? []) + packet)
+                    (extensions?.bytes ?? []) + packet, trafficClass: trafficClass)
                 return ethernet(to: destinationMAC, from: sourceMAC, type: 0x86DD, ip)
             default: preconditionFailure("addresses of two families")
             }

@@ -26,6 +26,8 @@ public struct OuterHeaders: Equatable, Sendable {
     public var port: UInt16
     public var vni: UInt32
     public var timeToLive: UInt8
+    /// DSCP and ECN.
+    public var trafficClass: UInt8
     public var checksum: UInt16
     public var inner: [UInt8]
 
@@ -47,11 +49,13 @@ public struct OuterHeaders: Equatable, Sendable {
                 be16(20) == 0x4000, Frame.checksum(Array(frame[14..<34])) == 0
             else { return nil }
             timeToLive = frame[22]
+            trafficClass = frame[15]
         } else {
             guard frame[14] >> 4 == 6, be16(18) == frame.count - 54, frame[20] == 17 else {
                 return nil
             }
             timeToLive = frame[21]
+            trafficClass = UInt8(truncatingIfNeeded: be16(14) >> 4)
         }
         guard be16(udp + 4) == frame.count - udp,
             frame[(udp + 8)..<(udp + 12)].elementsEqual([8, 0, 0, 0]), frame[udp + 15] == 0

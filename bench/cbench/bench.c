@@ -55,11 +55,21 @@ static inline void write_frame(uint8_t *p, const struct bench_traffic *t, uint32
     put16(p + 54, (uint16_t)(0xc000 | (flow & 0x3fff)));
     put32(p + 66, (t->vni + vni) << 8);
   }
-  put_mac(inner, bench_destination(flow));
+  put_mac(inner, t->router ? t->router : bench_destination(flow));
   put_mac(inner + 6, bench_source(flow & (t->sources - 1)));
   uint8_t *ip = inner + 14;
   if (t->tagged) { put16(inner + 14, (uint16_t)(1 + vni)); ip += 4; }
   put32(ip + 12, 0x0a000000u + flow);
+  if (t->destinations) {
+    // The template's checksum is for 10.0.0.0 to 10.128.0.0.
+    uint32_t sum = (flow >> 16) * 2 + (flow & 0xffff) * 2;
+    uint16_t field;
+    put32(ip + 16, 0x0a800000u + flow);
+    memcpy(&field, ip + 10, 2);
+    sum += (uint16_t)~__builtin_bswap16(field);
+    sum = (sum & 0xffff) + (sum >> 16);
+    put16(ip + 10, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+  }
   put16(ip + 20, (uint16_t)flow);
 }
 

@@ -9,10 +9,13 @@ import Tables
 
 let usage = """
     usage: bench-cycles [--macs 1,1000,100000] [--vnis N] [--vteps N] [--frame BYTES] [--ipv6]
-                        [--packets N] [--repetitions N] [--cpu N] [--hugepages] [--json]
+                        [--l3] [--packets N] [--repetitions N] [--cpu N] [--hugepages] [--json]
 
     Measures L2 encapsulation and decapsulation, every feature on: FDB lookup, learning check and
-    ageing marks, counters, VTEP check, outer checksum. The cases take turns; each turn is cut into
+    ageing marks, counters, VTEP check, outer checksum. With --l3 it routes instead: out of a circuit
+    into the fabric by host route (out) and by prefix (prefix), out of the fabric to a host (into), and
+    between two subnets (local); --macs is then the number of hosts and of their routes, --vnis that of
+    VRFs, which have 10,000 prefixes together. The cases take turns; each turn is cut into
     slices of 20000 packets. Core cycles in user mode come from perf_event_open: the median slice.
     Where the machine has no such counter they are the TSC ticks of the slice at the first decile,
     times the core's clock over the TSC's, which is measured in between. `null` is the source and
@@ -25,6 +28,7 @@ struct Options {
     var vteps = 64
     var frame = 60
     var isIPv6 = false
+    var isRouted = false
     var packets = 1_000_000
     var repetitions = 9
     var cpu = -1
@@ -47,6 +51,7 @@ struct Options {
             case "--vteps": vteps = Scene.powerOfTwo(min(number(), 512))
             case "--frame": frame = max(60, min(number(), 1500))
             case "--ipv6": isIPv6 = true
+            case "--l3": isRouted = true
             case "--packets": packets = number()
             case "--repetitions": repetitions = number()
             case "--cpu": cpu = number()
@@ -58,7 +63,7 @@ struct Options {
             default: fail("unknown argument \(argument)")
             }
         }
-        vnis = min(vnis, 2048)
+        vnis = min(vnis, isRouted ? 1024 : 2048)
         if cpu < 0 { cpu = (0..<1024).last { pe_cpu_allowed(Int32($0)) != 0 } ?? 0 }
     }
 }
@@ -92,7 +97,7 @@ struct Subject {
 
     /// One turn; a sample for each slice.
     func measure(_ packets: Int) -> [Sample] {
-        let port = scene.shape.direction == .encap ? Scene.access : Scene.underlay
+        let port = scene.shape.direction.port
         var traffic = scene.traffic
         bench_traffic_set(port, &traffic)
         _ = run(max(packets / 10, min(macs, 200_000)))
@@ -121,7 +126,7 @@ struct Subject {
     }
 
     private func sourceAndSink(_ packets: Int) -> Int {
-        let port = scene.shape.direction == .encap ? Scene.access : Scene.underlay
+        let port = scene.shape.direction.port
         return withUnsafeTemporaryAllocation(of: MBuf.self, capacity: 32) { buffer in
             guard let base = buffer.baseAddress else { return 0 }
             var total = 0
@@ -212,7 +217,7 @@ func fixed(_ value: Double) -> String {
 
     static func makeSubjects(_ options: Options, _ environment: Environment) throws -> [Subject] {
         var subjects: [Subject] = []
-        for direction in Direction.allCases {
+        for direction in Direction.allCases where direction.isRouted == options.isRouted {
             for macs in options.macs {
                 let shape = Case(
                     direction: direction, macs: macs, isIPv6: options.isIPv6, vnis: options.vnis,

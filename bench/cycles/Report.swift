@@ -11,7 +11,7 @@ struct Report {
     private var conditions: String {
         let clock = Double(Int(clockRatio * 1000)) / 1000
         return "\(options.frame)-byte inner frames, \(options.isIPv6 ? "IPv6" : "IPv4") underlay, "
-            + "\(options.vnis) VNI, \(options.vteps) VTEPs, "
+            + "\(options.vnis) \(options.isRouted ? "VRF" : "VNI"), \(options.vteps) VTEPs, "
             + "\(options.repetitions) x \(options.packets) packets, "
             + (hugepages ? "huge pages" : "4 KiB pages")
             + (hasCounters ? "" : "; no cycle counter: TSC x \(clock), first decile of slices")

@@ -6,14 +6,28 @@ import FastPath
 import Tables
 import Wire
 
-enum Direction: String, CaseIterable { case encap, decap }
+enum Direction: String, CaseIterable {
+    /// Bridged: from a circuit into a tunnel, and back.
+    case encap, decap
+    /// Routed: from a circuit into the fabric by host route and by prefix, from the fabric to a host,
+    /// between two subnets of the node.
+    case out, prefix, into, local
+
+    var isRouted: Bool { self != .encap && self != .decap }
+    var isFromFabric: Bool { self == .decap || self == .into }
+    /// Frames that leave are encapsulated.
+    var isToFabric: Bool { self == .encap || self == .out || self == .prefix }
+    /// The port that receives.
+    var port: UInt16 { isFromFabric ? Scene.underlay : Scene.access }
+}
 
 /// What a case measures.
 struct Case: Hashable {
     var direction: Direction
     var macs: Int
     var isIPv6 = false
-    /// Bridge domains; with more than one, access frames carry a tag that is popped and pushed.
+    /// Bridge domains, routed: VRFs; with more than one, access frames carry a tag that is popped and
+    /// pushed.
     var vnis = 1
     var vteps = 64
     /// Inner frame in memory, without FCS.
@@ -41,7 +55,7 @@ final class Scene {
         self.shape = shape
         let limits = TableLimits(
             macs: max(262_144, shape.macs * 2 + Scene.sources), domains: 4097, vteps: 1024,
-            circuits: 4096)
+            circuits: 4096, routes: max(262_144, shape.macs * 2))
         tables = try ForwardingTables(limits: limits)
         guard let ports = MemoryPorts(name: name) else {
             throw TableError.outOfMemory(table: "rings", byteCount: 0)
@@ -50,18 +64,18 @@ final class Scene {
         worker = Worker(
             index: 0, io: ports.io, tables: tables, packets: environment.packets,
             headers: environment.headers, idle: .poll)
-        try fill()
+        if shape.direction.isRouted { try fillRouted() } else { try fill() }
         traffic = makeTraffic()
     }
 
-    private func remote(_ index: Int) -> IPAddress {
+    func remote(_ index: Int) -> IPAddress {
         let low = UInt32(Scene.firstVTEP) + UInt32(index)
         return shape.isIPv6
             ? .v6(IPv6Address(high: 0xFD00_0065 << 32, low: UInt64(low)))
             : .v4(IPv4Address(rawValue: 0x6441_0000 + low))
     }
 
-    private func fill() throws {
+    func fillPorts() throws {
         for port in [Scene.underlay, Scene.access] {
             ports.setEthdev(port, ethdev: port, mtu: 9000)
         }
@@ -69,6 +83,10 @@ final class Scene {
             Scene.underlay, PortEntry(role: .underlay, mtu: 9000, mac: Scene.underlayMAC))
         try tables.setPort(Scene.access, PortEntry(role: .circuits, mtu: 9000))
         try tables.setEndpoints([.v4(Scene.local4), .v6(Scene.local6)], vxlanPorts: [4789])
+    }
+
+    private func fill() throws {
+        try fillPorts()
         var domains: [UInt16] = []
         var circuits: [UInt32] = []
         for number in 0..<shape.vnis {
@@ -110,9 +128,10 @@ final class Scene {
     private func makeTraffic() -> bench_traffic {
         var result = bench_traffic()
         let tagged = shape.vnis > 1
-        let plain = Self.inner(count: shape.frame)
-        var bytes = tagged && shape.direction == .encap ? Self.tagged(plain) : plain
-        if shape.direction == .decap {
+        let fromFabric = shape.direction.isFromFabric
+        let plain = Self.inner(count: shape.frame, isRouted: shape.direction.isRouted)
+        var bytes = tagged && !fromFabric ? Self.tagged(plain) : plain
+        if fromFabric {
             bytes = Self.outer(count: plain.count, isIPv6: shape.isIPv6) + plain
             result.outer = shape.isIPv6 ? 70 : 50
         }
@@ -124,7 +143,11 @@ final class Scene {
         result.sources = UInt32(Self.powerOfTwo(min(Scene.sources, shape.macs)))
         result.vteps = UInt32(shape.vteps)
         result.vnis = UInt32(shape.vnis)
-        result.tagged = tagged && shape.direction == .encap ? 1 : 0
+        result.tagged = tagged && !fromFabric ? 1 : 0
+        if shape.direction.isRouted {
+            result.destinations = 1
+            result.router = (fromFabric ? Scene.routerMAC : Scene.gatewayMAC).rawValue
+        }
         result.vni = Scene.firstVNI
         result.vtep = Scene.firstVTEP
         return result
@@ -137,9 +160,14 @@ final class Scene {
     }
     static func be16(_ value: Int) -> [UInt8] { [UInt8(value >> 8 & 255), UInt8(value & 255)] }
 
-    /// Ethernet, IPv4, UDP without checksum, `count` bytes; addresses are the source's to write.
-    static func inner(count: Int) -> [UInt8] {
-        let ip = [0x45, 0] + be16(count - 14) + [0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 0, 10, 1, 0, 1]
+    /// Ethernet, IPv4, UDP without checksum, `count` bytes; addresses are the source's to write. What is
+    /// routed has a right header checksum.
+    static func inner(count: Int, isRouted: Bool) -> [UInt8] {
+        var ip = [0x45, 0] + be16(count - 14) + [0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 0, 10, 1, 0, 1]
+        if isRouted {
+            ip.replaceSubrange(16..<20, with: [10, 128, 0, 0])
+            ip.replaceSubrange(10..<12, with: be16(~sum(ip[...]) & 0xFFFF))
+        }
         let udp = [0, 0, 0, 9] + be16(count - 34) + [0, 0]
         let head = [UInt8](repeating: 0, count: 12) + [8, 0] + ip + udp
         return head + [UInt8](repeating: 0x5A, count: max(0, count - head.count))

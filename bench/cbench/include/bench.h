@@ -16,6 +16,10 @@ typedef struct bench_traffic {
   uint32_t tagged;
   /// First VNI; first VTEP's last two address bytes.
   uint32_t vni, vtep;
+  /// Flow i's destination is 10.128.0.0 + i instead of the template's, in all inner frames.
+  uint32_t destinations;
+  /// Instead of the flow's own destination MAC, when not 0: a gateway's or a router's.
+  uint64_t router;
 } bench_traffic;
 
 /// Replaces the bursts of two idle ethdevs: `source` gives `traffic`, both swallow what is sent.
