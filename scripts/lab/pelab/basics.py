@@ -4,6 +4,7 @@ import time
 
 from . import capture, traffic
 from .net import veth
+from .noise import Noise
 from .report import Skip
 from .shell import LabError, say, wait
 
@@ -73,8 +74,10 @@ def ping(lab, c):
     began = time.monotonic()
     c.attempt("1. every host reaches every other of its VNI, IPv4 and IPv6",
               lambda: reach(lab) or f"{time.monotonic() - began:.1f} s")
-    results = traffic.ping_matrix(host_pairs(lab), count=25, interval=0.02)
-    lost = [f"{label}: {got}/{sent}" for label, sent, got, _ in results if got != sent]
+    with Noise() as noise:
+        results = traffic.ping_matrix(host_pairs(lab), count=25, interval=0.02)
+        lost = [f"{label}: {got}/{sent}" for label, sent, got, _ in results if got != sent]
+        noise.blame(lost)
     total = sum(sent for _, sent, _, _ in results)
     c.check(f"2. ping matrix, {len(results)} directions, 0 loss", not lost,
             ", ".join(lost[:6]) or f"{total} of {total}")

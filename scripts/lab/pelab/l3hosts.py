@@ -4,9 +4,10 @@ import time
 from . import traffic
 from .l3routing import asks, needs_evpn, pairs, reach
 from .net import Background
+from .noise import Noise
 from .probes import (Datagrams, Tap, arp_fields, arp_request, ask, nd_fields,
                      neighbor_advertisement, neighbor_solicitation)
-from .shell import LabError, wait
+from .shell import Disturbed, LabError, wait
 
 # Moving
 
@@ -31,6 +32,7 @@ def _move_once(lab, c, number, hm, target, silent, settle=1.2):
     streams = {name: Datagrams(lab.hosts[name].namespace, hm.namespace, hm.ip4, port, 0.01,
                                echo=not silent)
                for port, name in enumerate(("h1", "h5", "h4"), 6100)}
+    noise = Noise()
     source, manner = hm.pe, "silent but for its GARP" if silent else "talking"
     try:
         time.sleep(0.3)
@@ -44,7 +46,10 @@ def _move_once(lab, c, number, hm, target, silent, settle=1.2):
     finally:
         for stream in streams.values():
             stream.stop()
+        waited = noise.stop()
     lost = {name: stream.outage(began - 0.1, ended) for name, stream in streams.items()}
+    if waited > 0.08 and any(seconds >= 0.5 for _, seconds in lost.values()):
+        raise Disturbed(f"this machine kept ready processes waiting for {waited * 1e3:.0f} ms")
     c.check(f"{number}. hm moves from {source} to {target}, {manner}: less than 500 ms of loss",
             all(seconds < 0.5 for _, seconds in lost.values()),
             "ms from h1 (bridged), h5 (routed), h4 (routed): "

@@ -8,10 +8,11 @@ import time
 from . import traffic
 from .basics import MEBIBYTE
 from .l3topology import SINGLE, gateway_mac
+from .noise import Noise
 from .probes import (Datagrams, Tap, arp_fields, arp_request, ask, nd_fields,
                      neighbor_solicitation, packet)
 from .report import Skip
-from .shell import LabError, wait
+from .shell import LabError, say, wait
 
 
 def needs_evpn(lab):
@@ -65,8 +66,10 @@ def converge(lab, c):
 
 def ping(lab, c):
     """Three subnets, bridged and routed, on one node and across the L3VNI."""
-    results = traffic.ping_matrix(pairs(lab), count=15, interval=0.03)
-    lost = [f"{label}: {got}/{sent}" for label, sent, got, _ in results if got != sent]
+    with Noise() as noise:
+        results = traffic.ping_matrix(pairs(lab), count=15, interval=0.03)
+        lost = [f"{label}: {got}/{sent}" for label, sent, got, _ in results if got != sent]
+        noise.blame(lost)
     c.check(f"1. ping matrix, {len(results)} directions within and between subnets, 0 loss",
             not lost, ", ".join(lost[:6]) or f"{sum(sent for _, sent, _, _ in results)} packets")
     doubled = [label for label, _, _, extra in results if extra]
@@ -155,12 +158,13 @@ def local_subnets(lab, c):
     """Two subnets of one node: the underlay sees none of it."""
     h1, h5 = lab.hosts["h1"], lab.hosts["h5"]
     reach(lab, wanted=pairs(lab, [h1, h5]))
-    with Tap(lab.namespaces["rr"], "pe1", vxlan_only=False) as tap:
+    with Tap(lab.namespaces["rr"], "pe1", vxlan_only=False) as tap, Noise() as noise:
         results = traffic.ping_matrix(pairs(lab, [h1, h5]), count=50, interval=0.01)
         sent, got, _ = traffic.tcp_transfer(h1.namespace, h5.namespace, h5.ip4, 5300, 8 * MEBIBYTE)
         time.sleep(0.1)
         frames = tap.read()
-    lost = [f"{label}: {n}/{of}" for label, of, n, _ in results if n != of]
+        lost = [f"{label}: {n}/{of}" for label, of, n, _ in results if n != of]
+        noise.blame(lost)
     c.check("1. h1 (subnet A) and h5 (subnet C) talk: 200 pings, 8 MiB over TCP, 0 loss",
             not lost and sent == got, ", ".join(lost))
     addresses = [address_bytes(a) for h in (h1, h5) for a in (h.ip4, h.ip6)]
@@ -234,7 +238,8 @@ def type5(lab, c, rounds=3):
     h1, x2 = lab.hosts["h1"], lab.routers["x2"]
     addresses = (("10.8.1.1", SINGLE[0]), ("2001:db8:8::1:1", SINGLE[1]))
     used, unused = {a: [] for a, _ in addresses}, {a: [] for a, _ in addresses}
-    with Tap(lab.namespaces["rr"], "pe1") as tap:
+    repeated = _retransmissions(lab)
+    with Tap(lab.namespaces["rr"], "pe1") as tap, Noise() as noise:
         streams = {a: Datagrams(h1.namespace, x2.namespace, a, 6000) for a, _ in addresses}
         try:
             for _ in range(rounds):
@@ -254,6 +259,9 @@ def type5(lab, c, rounds=3):
         finally:
             for stream in streams.values():
                 stream.stop()
+        noise.blame(any(t >= 1 for found in (used, unused) for v in found.values() for t in v))
+    repeated = {name: n - repeated[name] for name, n in _retransmissions(lab).items()}
+    say(f"  segments that BGP sent again meanwhile: {repeated}")
     texts = (("1. from the announcement by pe2 to the first probe at x2", used),
              ("2. from the withdrawal to the last probe in the tunnel", unused))
     for address, times in used.items():
@@ -263,6 +271,11 @@ def type5(lab, c, rounds=3):
         c.check(f"{text}: under 1 s, IPv4 and IPv6", all(
             t < 1 for times in values.values() for t in times), "; ".join(
             f"{a} ms: " + ", ".join(f"{t * 1e3:.0f}" for t in v) for a, v in values.items()))
+
+
+def _retransmissions(lab):
+    """TCP segments sent again by each router: what a slow announcement may come from."""
+    return {name: lab.namespaces[name].snmp()["TcpRetransSegs"] for name in ("rr", *lab.pes)}
 
 
 def _first_arrival(stream, since, timeout=3.0):

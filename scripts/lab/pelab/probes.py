@@ -6,8 +6,6 @@ import errno
 import select
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 
@@ -181,29 +179,6 @@ class Datagrams:
             raise Disturbed(f"{self.label}: the probes themselves paused for {pause * 1e3:.0f} ms")
         lost = [t for t, s in times if s not in got]
         return len(lost), (lost[-1] - lost[0] + self.interval if lost else 0.0)
-
-
-class Noise:
-    """How long this machine keeps a ready process waiting; a process of its own measures it."""
-
-    _PROGRAM = ("import signal,time\nstop=[]\nsignal.signal(signal.SIGTERM,lambda *_:stop.append(1))\n"
-                "worst=0\nlast=time.monotonic()\nprint('on',flush=True)\n"
-                "while not stop:\n time.sleep(.005)\n now=time.monotonic()\n"
-                " worst=max(worst,now-last-.005)\n last=now\nprint(worst)\n")
-
-    def __init__(self):
-        self._process = subprocess.Popen([sys.executable, "-c", self._PROGRAM], text=True,
-                                         stdout=subprocess.PIPE)
-        self._process.stdout.readline()
-
-    def stop(self):
-        """The longest wait in seconds."""
-        self._process.terminate()
-        try:
-            return float(self._process.communicate(timeout=10)[0])
-        except (ValueError, subprocess.TimeoutExpired):
-            self._process.kill()
-            raise Disturbed("the noise of the machine was not measured") from None
 
 
 # ARP and ND by hand
