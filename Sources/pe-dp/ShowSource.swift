@@ -80,6 +80,19 @@ struct ShowSource {
             result.dropped[reason.name] = source.total(reason)
         }
         for counter in TotalCounter.services { result.services["\(counter)"] = source.total(counter) }
+        for (index, name) in numbering.vrfNames.enumerated() {
+            let vrf = UInt16(truncatingIfNeeded: index + 1)
+            var row = CounterReport.VRF(vrf: name)
+            row.localInPackets = source.total(vrf: vrf, .localInPackets)
+            row.localInBytes = source.total(vrf: vrf, .localInBytes)
+            row.tunnelInPackets = source.total(vrf: vrf, .tunnelInPackets)
+            row.tunnelInBytes = source.total(vrf: vrf, .tunnelInBytes)
+            row.localOutPackets = source.total(vrf: vrf, .localOutPackets)
+            row.localOutBytes = source.total(vrf: vrf, .localOutBytes)
+            row.tunnelOutPackets = source.total(vrf: vrf, .tunnelOutPackets)
+            row.tunnelOutBytes = source.total(vrf: vrf, .tunnelOutBytes)
+            result.vrfs.append(row)
+        }
         for (index, vni) in numbering.domainVNIs.enumerated() {
             let domain = UInt16(truncatingIfNeeded: index + 1)
             var row = CounterReport.Domain(vni: vni.rawValue)

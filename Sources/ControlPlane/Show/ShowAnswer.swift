@@ -189,6 +189,7 @@ public enum ShowAnswer: Hashable, Sendable {
             counters.ports = counters.ports.filter {
                 filter.vni == nil && filter.matches(port: $0.port)
             }
+            if filter.vni != nil || filter.port != nil { counters.vrfs = [] }
             return .counters(counters)
         case .nexthops, .drops, .control, .lcores: return self
         }
@@ -236,6 +237,7 @@ public enum ShowAnswer: Hashable, Sendable {
             )
         case .counters(var counters):
             counters.domains.sort { $0.vni < $1.vni }
+            counters.vrfs.sort { $0.vrf < $1.vrf }
             counters.ports.sort { $0.port < $1.port }
             return .counters(counters)
         case .drops(let rows): return .drops(rows.sorted { $0.reason < $1.reason })

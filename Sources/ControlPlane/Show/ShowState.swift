@@ -2,7 +2,7 @@
 
 /// Where packets went.
 ///
-/// `received + replicated = sent + punted + sum of dropped`.
+/// `received + replicated = sent + punted + sum of dropped`, plus what waits for a neighbour now.
 public struct CounterReport: Codable, Hashable, Sendable {
     /// Packets of one VNI: in from circuits and tunnels, out to circuits and tunnels.
     public struct Domain: Codable, Hashable, Sendable {
@@ -16,6 +16,19 @@ public struct CounterReport: Codable, Hashable, Sendable {
         public var tunnelOutPackets: UInt64 = 0
         public var tunnelOutBytes: UInt64 = 0
         public init(vni: UInt32) { self.vni = vni }
+    }
+    /// Routed packets of one VRF: in from hosts and tunnels, out to hosts and tunnels.
+    public struct VRF: Codable, Hashable, Sendable {
+        public var vrf: String
+        public var localInPackets: UInt64 = 0
+        public var localInBytes: UInt64 = 0
+        public var tunnelInPackets: UInt64 = 0
+        public var tunnelInBytes: UInt64 = 0
+        public var localOutPackets: UInt64 = 0
+        public var localOutBytes: UInt64 = 0
+        public var tunnelOutPackets: UInt64 = 0
+        public var tunnelOutBytes: UInt64 = 0
+        public init(vrf: String) { self.vrf = vrf }
     }
     /// Packets of one port.
     public struct Port: Codable, Hashable, Sendable {
@@ -40,13 +53,14 @@ public struct CounterReport: Codable, Hashable, Sendable {
     /// and probes sent, packets that waited for a neighbour.
     public var services: [String: UInt64] = [:]
     public var domains: [Domain] = []
+    public var vrfs: [VRF] = []
     public var ports: [Port] = []
     public init() {}
 
     /// What came in less what has an end: zero but for packets in flight.
     public var imbalance: Int64 {
         let entered = received &+ replicated
-        let ended = dropped.values.reduce(sent &+ punted, &+)
+        let ended = dropped.values.reduce(sent &+ punted &+ (services["waiting"] ?? 0), &+)
         return Int64(bitPattern: entered &- ended)
     }
 }

@@ -242,6 +242,17 @@ extension ShowAnswer {
             }
             text += "\n" + table.text
         }
+        if !counters.vrfs.isEmpty {
+            var table = TextTable(
+                "VRF", ">LOCAL-IN", ">BYTES", ">TUNNEL-IN", ">BYTES", ">LOCAL-OUT", ">BYTES", ">TUNNEL-OUT", ">BYTES")
+            for row in counters.vrfs {
+                table.add(
+                    row.vrf, String(row.localInPackets), String(row.localInBytes), String(row.tunnelInPackets),
+                    String(row.tunnelInBytes), String(row.localOutPackets), String(row.localOutBytes),
+                    String(row.tunnelOutPackets), String(row.tunnelOutBytes))
+            }
+            text += "\n" + table.text
+        }
         if !counters.ports.isEmpty {
             var table = TextTable(
                 "PORT",
