@@ -10,7 +10,7 @@ public import Tables
 /// A batch is: what is queued, then what workers learned, then the clock; then one publication.
 public final class ControlLoop: @unchecked Sendable {
     /// A question, answered on the control thread.
-    public typealias Question = (ControlState, ForwardingTables) -> Void
+    public typealias Question = (ControlState, TableCompiler) -> Void
 
     private enum Item {
         case event(ControlEvent)
@@ -183,7 +183,7 @@ public final class ControlLoop: @unchecked Sendable {
         }
         effects += state.apply(.tick, at: now)
         finish(&effects, now)
-        for case .question(let question) in items { question(state, tables) }
+        for case .question(let question) in items { question(state, compiler) }
     }
 
     private func finish(_ effects: inout [ControlEffect], _ now: Instant) {

@@ -17,7 +17,7 @@ extension ControlState {
             fdb: domains.reduce(0) {
                 $0 + $1.macs.reduce(0) { $0 + ($1.value.placement == nil ? 0 : 1) }
             },
-            routes: routeRows().count,
+            routes: routeCount,
             neighbors: neighborCount,
             vteps: vtepRows().count
         )
@@ -188,25 +188,6 @@ extension ControlState {
         return rows.sorted { ($0.vni, $0.name) < ($1.vni, $1.name) }
     }
 
-    public func vrfRows() -> [VRFRow] {
-        configuration.l3vnis.map { l3vni in
-            let table = table(ofVRF: l3vni.vrf)
-            let own = l3vni.routerMAC ?? links.svi(of: l3vni.vni).flatMap { links.link($0)?.mac }
-            var row = VRFRow(
-                vrf: l3vni.vrf,
-                table: table,
-                vni: l3vni.vni.rawValue,
-                routerMAC: own?.description
-            )
-            row.l2vnis = configuration.l2vnis.filter { $0.vrf == l3vni.vrf }.map(\.vni.rawValue)
-                .sorted()
-            row.routes = configuration.static.routes.reduce(0) {
-                $0 + ($1.vrf == l3vni.vrf ? 1 : 0)
-            }
-            if let table { row.routes += routes.table(table)?.count ?? 0 }
-            return row
-        }.sorted { $0.vrf < $1.vrf }
-    }
 
     // MARK: Control
 

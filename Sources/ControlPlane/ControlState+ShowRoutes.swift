@@ -1,129 +1,237 @@
-// What `pe-dp show routes` and `show nexthops` print, and the names of links, tables and protocols.
+// What `pe-dp show routes` prints: every source's routes, what they lead to, and why not.
 
 import Tables
 import Wire
 
-extension ControlState {
-    public func routeRows() -> [RouteRow] {
-        var rows: [RouteRow] = []
-        for (table, content) in routes.tables {
-            let vrf = name(ofTable: table)
-            for (prefix, entry) in content.entries {
-                let row = entry.best
-                rows.append(
-                    RouteRow(
-                        vrf: vrf,
-                        table: table,
-                        prefix: prefix.description,
-                        protocol: Self.name(ofProtocol: row.routeProtocol),
-                        kind: Self.name(of: row.kind),
-                        nextHops: hops(of: row).map { nextHop($0) }
-                    )
-                )
+/// Gathers rows; keeps what many routes have in common.
+struct RouteReport {
+    let state: ControlState
+    let compiler: TableCompiler?
+    let filter: ShowFilter
+    private var rows: [RouteRow] = []
+    private var tableNames: [UInt32: String] = [:]
+    /// Whether packets can leave for a VTEP.
+    private var reachable: [IPAddress: Bool] = [:]
+    /// Resolution notes what it needs; a copy keeps that out of the state.
+    private var scratch: ControlState
+
+    init(_ state: ControlState, _ compiler: TableCompiler?, _ filter: ShowFilter) {
+        self.state = state
+        self.compiler = compiler
+        self.filter = filter
+        scratch = state
+    }
+
+    mutating func make() -> [RouteRow] {
+        for (table, content) in state.routes.tables {
+            let name = state.name(ofTable: table)
+            guard filter.matches(vrf: name) else { continue }
+            for (prefix, entry) in content.entries where filter.matches(prefix: prefix) {
+                add(table, name, prefix, entry.best)
             }
         }
-        for route in configuration.static.routes {
-            let vni = configuration.l3vnis.first { $0.vrf == route.vrf }?.vni
-            rows.append(
-                RouteRow(
-                    vrf: route.vrf,
-                    table: table(ofVRF: route.vrf),
-                    prefix: route.prefix.network.description,
-                    protocol: "static",
-                    kind: route.kind.rawValue,
-                    nextHops: route.nextHops.map { fixedNextHop($0, vni: vni) }
-                )
-            )
+        for (vrf, content) in state.routing.fixed {
+            for (prefix, route) in content.entries where filter.matches(prefix: prefix) { add(vrf, prefix, route) }
         }
-        for (prefix, hops) in fixedUnderlay.entries {
-            rows.append(
-                RouteRow(
-                    vrf: "default",
-                    table: RouteIntent.mainTable,
-                    prefix: prefix.description,
-                    protocol: "static",
-                    kind: "unicast",
-                    nextHops: hops.map {
-                        .init(gateway: $0.address?.description, interface: $0.port)
-                    }
-                )
-            )
+        for (vrf, content) in state.routing.own {
+            for (prefix, value) in content.entries where filter.matches(prefix: prefix) { add(vrf, prefix, own: value) }
         }
+        addUnderlay()
         return ShowAnswer.routes(rows).sortedRoutes
     }
-    private func nextHop(_ hop: NextHopTable.Hop) -> RouteRow.NextHop {
-        var row = RouteRow.NextHop(
-            gateway: hop.gateway?.description,
-            interface: hop.interface == 0 ? nil : name(ofInterface: hop.interface),
-            weight: Int(hop.weight)
-        )
-        if let vni = overlayVNI(of: hop), let vtep = hop.gateway {
-            row.vtep = vtep.description
-            row.vni = vni.rawValue
-            row.routerMAC = routerMACs.mac(vni, vtep)?.mac.description
+
+    // MARK: Rows
+
+    private mutating func add(_ table: UInt32, _ name: String, _ prefix: IPPrefix, _ best: RouteIntent.Row) {
+        let vrf = state.routing.vrfs(ofTable: table).first
+        var row = RouteRow(
+            vrf: name, table: table, prefix: prefix.description,
+            protocol: ControlState.name(ofProtocol: best.routeProtocol), kind: ControlState.name(of: best.kind),
+            nextHops: state.hops(of: best).map { nextHop($0, vrf) })
+        row.metric = best.metric
+        row.nextHopID = best.nextHopID == 0 ? nil : best.nextHopID
+        guard let vrf else {
+            if table != RouteIntent.mainTable {
+                row.state = .ignored
+                row.reason = "no configured VRF has table \(table)"
+            }
+            rows.append(row)
+            return
         }
-        return row
+        switch state.decide(vrf: vrf, prefix) {
+        case .row(let used) where used == best: judge(&row, vrf, prefix, isUnicast: best.kind == .unicast)
+        case .value:
+            row.state = .hidden
+            row.reason = "an own address or subnet"
+        case .host:
+            row.state = .hidden
+            row.reason = "the host is local"
+        case .fixed:
+            row.state = .hidden
+            row.reason = "a configured route has the prefix"
+        case .none, .row:
+            row.state = .ignored
+            row.reason = "pe-dp does not forward this kind of route"
+        }
+        rows.append(row)
+    }
+    private mutating func add(_ vrf: UInt16, _ prefix: IPPrefix, _ route: FixedRoute) {
+        let name = state.numbering.name(ofVRF: vrf) ?? "-"
+        var row = RouteRow(
+            vrf: name, table: state.routing.table(of: vrf), prefix: prefix.description, protocol: "static",
+            kind: route.kind.rawValue, nextHops: route.ways.map { nextHop($0, vrf) })
+        if case .fixed = state.decide(vrf: vrf, prefix) {
+            judge(&row, vrf, prefix, isUnicast: route.kind == .unicast)
+        } else {
+            row.state = .hidden
+            row.reason = "an own address or subnet, or a local host"
+        }
+        rows.append(row)
+    }
+    /// Own addresses and subnets that no source has a route for.
+    private mutating func add(_ vrf: UInt16, _ prefix: IPPrefix, own value: RouteValue) {
+        if let table = state.routing.table(of: vrf), state.routes.table(table)?[prefix] != nil { return }
+        let isSubnet = value.kind == .subnet || value.kind == .port
+        let interface =
+            switch value.kind {
+            case .subnet, .local:
+                state.numbering.vni(ofDomain: UInt16(truncatingIfNeeded: value.index)).map { "vni \($0)" }
+            default: state.numbering.name(of: UInt16(truncatingIfNeeded: value.index))
+            }
+        var row = RouteRow(
+            vrf: state.numbering.name(ofVRF: vrf) ?? "-", table: state.routing.table(of: vrf),
+            prefix: prefix.description, protocol: isSubnet ? "connected" : "local",
+            kind: isSubnet ? "unicast" : "local", nextHops: interface.map { [.init(interface: $0)] } ?? [])
+        row.state = .installed
+        rows.append(row)
+    }
+    private mutating func addUnderlay() {
+        for (prefix, hops) in state.fixedUnderlay.entries where filter.matches(prefix: prefix) {
+            rows.append(
+                RouteRow(
+                    vrf: Configuration.defaultVRF, table: RouteIntent.mainTable, prefix: prefix.description,
+                    protocol: "static", kind: "unicast",
+                    nextHops: hops.map { .init(gateway: $0.address?.description, interface: $0.port) }))
+        }
     }
 
-    public func nextHopRows() -> [NextHopRow] {
-        var rows: [NextHopRow] = []
-        var shown: Set<UInt32> = []
-        // Of two connections the newer one's numbering counts.
-        for (_, connection) in connections.sorted(by: {
-            ($0.value.isOpen ? 1 : 0, $0.key) > ($1.value.isOpen ? 1 : 0, $1.key)
-        }) {
-            for (id, entry) in connection.nextHops.entries
-            where entry.isDefined && shown.insert(id).inserted {
-                rows.append(nextHopRow(id, entry, connection.nextHops, source: "fpm"))
-            }
+    /// What the tables have of a route that counts.
+    private func judge(_ row: inout RouteRow, _ vrf: UInt16, _ prefix: IPPrefix, isUnicast: Bool) {
+        let isExempt = prefix.address.isLinkLocalIPv6 || prefix.address.isMulticast
+        if isExempt {
+            row.state = .ignored
+            row.reason = "link-local and multicast addresses are not routed"
+            return
         }
-        for (id, entry) in kernelNextHops.entries
-        where entry.isDefined && (entry.isFDB || configuration.control.routes == .netlink) {
-            rows.append(nextHopRow(id, entry, kernelNextHops, source: "kernel"))
+        let installed = compiler?.tables.route(vrf: vrf, prefix)
+        if let compiler, installed == nil {
+            row.state = .refused
+            row.reason = "the tables are full (\(compiler.tables.routeCount) routes)"
+            return
         }
-        return rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) }
+        if let installed, installed.isGroup, let compiler { count(&row, compiler.tables.slots(ofGroup: installed.index)) }
+        let unusable = row.nextHops.compactMap(\.reason)
+        if isUnicast && unusable.count == row.nextHops.count {
+            row.state = .waiting
+            row.reason = unusable.first ?? "its next hop is not known"
+        } else {
+            row.state = .installed
+        }
     }
-    private func fixedNextHop(
-        _ hop: Configuration.Static.NextHop,
-        vni: VNI?
-    ) -> RouteRow.NextHop {
-        var row = RouteRow.NextHop(weight: hop.weight)
-        switch hop.target {
-        case .vtep(let address, let routerMAC):
-            let vtep = address.normalized
-            row.vtep = vtep.description
-            row.vni = vni?.rawValue
-            row.routerMAC =
-                (routerMAC ?? vni.flatMap { routerMACs.mac($0, vtep)?.mac })?.description
+    /// How many slots of the group each next hop has.
+    private func count(_ row: inout RouteRow, _ slots: [UInt32]) {
+        guard let compiler else { return }
+        let counts = compiler.routes.slotCounts(slots)
+        for index in row.nextHops.indices {
+            guard let key = row.nextHops[index].key else { continue }
+            row.nextHops[index].slots = counts[key] ?? 0
+        }
+    }
+
+    // MARK: Next hops
+
+    private mutating func nextHop(_ hop: NextHopTable.Hop, _ vrf: UInt16?) -> RouteRow.NextHop {
+        var row = nextHop(ControlState.way(of: hop), vrf)
+        row.gateway = hop.gateway?.description
+        row.interface = hop.interface == 0 ? nil : state.name(ofInterface: hop.interface)
+        return row
+    }
+    mutating func nextHop(_ way: WeightedWay, _ vrf: UInt16?) -> RouteRow.NextHop {
+        var row = RouteRow.NextHop(weight: way.weight)
+        switch way.way {
+        case .gateway(let address): row.gateway = address.description
         case .port(let port, let address):
             row.gateway = address.description
-            row.interface = port
-        case .host(let address): row.gateway = address.description
-        case .vrf(let name): row.vrf = name
+            row.interface = state.numbering.name(of: port)
+        case .vrf(let other): row.vrf = state.numbering.name(ofVRF: other)
+        case .interface(let interface, _, _):
+            if case .vrf(let other) = state.meaning(of: interface) { row.vrf = state.numbering.name(ofVRF: other) }
+        case .vtep: break
+        }
+        let found = state.resolve([way], vrf: vrf ?? 0)
+        if case .tunnel(let vni, let vtep, let mac)? = found.members.first?.key {
+            row.vtep = vtep.description
+            row.vni = vni.rawValue
+            row.routerMAC = (mac ?? state.routerMACs.mac(vni, vtep)?.mac)?.description
+        }
+        if vrf != nil {
+            row.key = found.members.first?.key
+            row.reason = reason(way, found)
         }
         return row
     }
 
-    private func nextHopRow(
-        _ id: UInt32,
-        _ entry: NextHopTable.Entry,
-        _ table: NextHopTable,
-        source: String
-    ) -> NextHopRow {
-        let kind =
-            entry.isFDB
-            ? "fdb" : entry.isBlackhole ? "blackhole" : entry.members.isEmpty ? "unicast" : "group"
-        let isOverlay = links.vni(ofSVI: entry.interface) != nil && entry.gateway != nil
-        return NextHopRow(
-            id: id,
-            gateway: entry.gateway?.description,
-            interface: entry.interface == 0 ? nil : name(ofInterface: entry.interface),
-            vtep: isOverlay || entry.isFDB ? entry.gateway?.description : nil,
-            kind: kind,
-            members: entry.members.map { .init(id: $0.id, weight: Int($0.weight)) },
-            isComplete: entry.members.allSatisfy { table[$0.id]?.isDefined ?? false },
-            source: source
-        )
+    /// Why packets cannot use a next hop; nil when they can.
+    private mutating func reason(_ way: WeightedWay, _ found: RouteResolution) -> String? {
+        switch found.members.first?.key {
+        case .tunnel(let vni, let vtep, let mac)?:
+            if mac == nil && state.routerMACs.mac(vni, vtep) == nil {
+                return "no router MAC of \(vtep) in VNI \(vni)"
+            }
+            if !isReachable(vtep) { return "no resolved underlay path to \(vtep)" }
+            return nil
+        case .neighbor?, .port?:
+            guard let key = found.members.first?.key, let hop = compiler?.routes.hop(of: key) else { return nil }
+            switch hop.state {
+            case .usable: return nil
+            case .resolving, .noRouterMAC: return "the neighbour is not resolved yet"
+            case .failed: return "the neighbour does not answer"
+            }
+        case nil:
+            if found.terminal != nil { return nil }
+            switch way.way {
+            case .gateway(let gateway): return "no route to \(gateway)"
+            case .interface(let interface, _, _): return reason(interface)
+            case .vtep, .port, .vrf: return nil
+            }
+        }
+    }
+    private func reason(_ interface: UInt32) -> String {
+        let name = state.name(ofInterface: interface)
+        switch state.meaning(of: interface) {
+        case .absent: return "interface \(interface) is not known"
+        case .unknown: return "\(name) has no VNI"
+        case .overlay: return "\(name) is an L3VNI's, and the next hop names no remote VTEP"
+        case .domain, .port, .vrf, .foreign: return "\(name) is none that pe-dp routes through"
+        }
+    }
+    private mutating func isReachable(_ vtep: IPAddress) -> Bool {
+        if let known = reachable[vtep] { return known }
+        let found = !scratch.resolve(vtep).paths.isEmpty
+        reachable[vtep] = found
+        return found
+    }
+}
+
+extension ControlState {
+    /// - Parameter compiler: adds what the tables have: slots, neighbours' states, refusals.
+    public func routeRows(_ compiler: TableCompiler? = nil, filter: ShowFilter = ShowFilter()) -> [RouteRow] {
+        var report = RouteReport(self, compiler, filter)
+        return report.make()
+    }
+    /// Routes of all sources, own addresses and subnets left out.
+    public var routeCount: Int {
+        routes.count + routing.fixed.values.reduce(0) { $0 + $1.count } + fixedUnderlay.count
     }
 
     // MARK: Names
@@ -131,15 +239,13 @@ extension ControlState {
     func name(ofInterface interface: UInt32) -> String {
         links.link(interface).flatMap { $0.name.isEmpty ? nil : $0.name } ?? "if\(interface)"
     }
-    private func name(ofTable table: UInt32) -> String {
-        for l3vni in configuration.l3vnis where self.table(ofVRF: l3vni.vrf) == table {
-            return l3vni.vrf
-        }
-        if table == RouteIntent.mainTable { return "default" }
+    func name(ofTable table: UInt32) -> String {
+        if let vrf = routing.vrfs(ofTable: table).first, let name = numbering.name(ofVRF: vrf) { return name }
+        if table == RouteIntent.mainTable { return Configuration.defaultVRF }
         return links.nameOfVRF(table: table) ?? "table \(table)"
     }
     /// rtm_protocol: kernel include/uapi/linux/rtnetlink.h, FRR lib/route_types.txt.
-    private static func name(ofProtocol number: UInt8) -> String {
+    static func name(ofProtocol number: UInt8) -> String {
         switch number {
         case 2: "kernel"
         case 3: "boot"
@@ -154,7 +260,7 @@ extension ControlState {
         default: "proto \(number)"
         }
     }
-    private static func name(of kind: RouteMessage.Kind) -> String {
+    static func name(of kind: RouteMessage.Kind) -> String {
         switch kind {
         case .unicast: "unicast"
         case .local: "local"

@@ -92,7 +92,7 @@ struct GroupLayout: Hashable {
 struct LayoutMemory {
     static let slotLimit = 1 << 20
     private var known: [[GroupLayout.Member]: (layout: GroupLayout, stamp: UInt64)] = [:]
-    private var slotCount = 0
+    private(set) var slotCount = 0
     private var stamp: UInt64 = 0
 
     /// - Parameter members: sorted by number.
@@ -103,10 +103,13 @@ struct LayoutMemory {
         return found.layout
     }
     mutating func remember(_ layout: GroupLayout) {
-        guard layout.isHome, !layout.members.isEmpty, known[layout.members] == nil else { return }
+        guard !layout.members.isEmpty else { return }
+        // A remainder, too: its route may have had a single next hop in between.
+        let before = known[layout.members]
+        if let before, before.layout.isHome || !layout.isHome { return }
         stamp += 1
         known[layout.members] = (layout, stamp)
-        slotCount += layout.slots.count
+        slotCount += layout.slots.count - (before?.layout.slots.count ?? 0)
         guard slotCount > Self.slotLimit else { return }
         // The older half.
         let stamps = known.values.map(\.stamp).sorted()

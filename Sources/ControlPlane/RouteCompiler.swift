@@ -58,6 +58,23 @@ final class RouteCompiler {
     }
     var isRefusing: Bool { !refused.isEmpty || !refusedSources.isEmpty }
 
+    // MARK: What is there
+
+    func hop(of key: HopKey) -> RouteHop? { hops.known(key).flatMap { tables.hop($0) } }
+    func slotCounts(_ slots: [UInt32]) -> [HopKey: Int] {
+        var counts: [HopKey: Int] = [:]
+        for slot in slots {
+            if let key = hops.key(slot) { counts[key, default: 0] += 1 }
+        }
+        return counts
+    }
+    /// Slots of an object's group; nil when no route uses it as one.
+    func slotCounts(of object: NextHopKey) -> [HopKey: Int]? {
+        groups.bySource[RouteSource(ways: .object(object), vrf: 0)]?.first.map {
+            slotCounts(tables.slots(ofGroup: $0))
+        }
+    }
+
     // MARK: A batch
 
     /// Brings the tables in line with all that changed. Nothing that a packet can still find is
@@ -263,21 +280,17 @@ final class RouteCompiler {
         }
     }
     private func look(_ source: RouteSource, _ state: inout ControlState) -> Object {
-        var isBlackhole = false
-        if case .object(let key) = source.ways {
-            isBlackhole =
-                key.origin == .kernel
-                ? state.kernelNextHops.isBlackhole(key.id)
-                : state.connectionNumber(key.origin).flatMap { state.connections[$0]?.nextHops.isBlackhole(key.id) }
-                    ?? false
-        }
+        let isBlackhole = state.nextHop(source).map { $0.isDefined && $0.isBlackhole } ?? false
         let ways = ways(of: source, state)
         for case .interface(let interface, _, _) in ways.map(\.way) where interfaces[interface] == nil {
             interfaces[interface] = Interface(meaning: state.meaning(of: interface))
         }
         var resolution = state.resolve(ways, vrf: source.vrf)
-        // Members that are not known yet may come: such a group stays a group.
-        if resolution.members.isEmpty && resolution.terminal == nil { resolution.unresolvedCount += 1 }
+        // Members that are not known yet may come: such a group is one from the start.
+        let isGroup = state.nextHop(source)?.members.count ?? 0 > 1
+        if resolution.members.isEmpty && resolution.terminal == nil || isGroup && resolution.members.count == 1 {
+            resolution.unresolvedCount += 1
+        }
         return Object(resolution: resolution, isBlackhole: isBlackhole)
     }
 
@@ -298,10 +311,7 @@ final class RouteCompiler {
         let source = RouteSource(ways: .object(key), vrf: 0)
         guard let before = objects[source] else { return }
         var after = look(source, &state)
-        let isGone =
-            key.origin == .kernel
-            ? state.kernelNextHops[key.id] == nil
-            : state.connectionNumber(key.origin).flatMap { state.connections[$0]?.nextHops[key.id] } == nil
+        let isGone = state.nextHop(source) == nil
         after.tables = before.tables
         after.lastTable = before.lastTable
         objects[source] = isGone ? nil : after

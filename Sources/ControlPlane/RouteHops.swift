@@ -30,6 +30,8 @@ final class RouteHops {
     }
 
     func key(_ index: UInt32) -> HopKey? { Int(index) < keys.count ? keys[Int(index)] : nil }
+    /// The hop that stands for a key, if something uses it.
+    func known(_ key: HopKey) -> UInt32? { indexes[key] }
     func takeRefusal() -> String? {
         defer { refusal = nil }
         return refusal

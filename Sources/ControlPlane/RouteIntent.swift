@@ -144,6 +144,8 @@ struct RouteIntent {
             if count == 1 { released.append(gateway) }
         }
     }
+    /// Gateways of inline next hops, with the interfaces towards them.
+    var inlineGateways: [IPAddress: [UInt32]] { inlineUse.mapValues { Array($0.keys) } }
     /// The interfaces through which inline next hops reach `gateway`.
     func usedInterfaces(towards gateway: IPAddress) -> Set<UInt32> {
         Set(inlineUse[gateway].map { Array($0.keys) } ?? [])

@@ -148,6 +148,13 @@ extension ControlState {
         return connectionNumber(row.origin).flatMap { connections[$0]?.nextHops.isBlackhole(row.nextHopID) } ?? false
     }
 
+    /// The next-hop object of a source; nil for inline next hops, and for one that nobody refers to.
+    func nextHop(_ source: RouteSource) -> NextHopTable.Entry? {
+        guard case .object(let key) = source.ways else { return nil }
+        if key.origin == .kernel { return kernelNextHops[key.id] }
+        return connectionNumber(key.origin).flatMap { connections[$0]?.nextHops[key.id] }
+    }
+
     // MARK: Resolution
 
     /// What ways lead to in a VRF.

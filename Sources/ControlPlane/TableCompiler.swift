@@ -82,6 +82,9 @@ public final class TableCompiler {
         _ = flush(&state, at: now)
     }
 
+    /// Routes wait for room in the tables.
+    public var isRefusingRoutes: Bool { routes.isRefusing }
+
     // MARK: A batch
 
     /// Applies all that changed since the last call and publishes once. Call it after a batch of

@@ -46,6 +46,7 @@ public enum ResilientSlots {
         var held = [Int](repeating: 0, count: members.count)
         for member in slots where member >= 0 { held[member] += 1 }
         var left = shares(weights: members.map { max(1, $0.weight) }, held: held, count: count)
+        if !home.isEmpty { keep(held, Set(previous.compactMap { index[$0] }), &left) }
         for first in [true, false] {
             for slot in 0..<count where slots[slot] >= 0 && isAtHome[slot] == first {
                 if left[slots[slot]] > 0 { left[slots[slot]] -= 1 } else { slots[slot] = -1 }
@@ -59,6 +60,23 @@ public enum ResilientSlots {
             next += 1
         }
         return slots
+    }
+
+    /// Takes back what members that stay would get from each other: balance among them is not worth
+    /// moving a flow for; what others left is theirs.
+    private static func keep(_ held: [Int], _ staying: Set<Int>, _ share: inout [Int]) {
+        let members = share.indices.filter { staying.contains($0) }
+        let free = share.reduce(0, +) - held.reduce(0, +)
+        var excess = members.reduce(0) { $0 + max(0, share[$1] - held[$1]) } - free
+        while excess > 0 {
+            guard let gaining = members.max(by: { share[$0] - held[$0] < share[$1] - held[$1] }),
+                let losing = members.max(by: { held[$0] - share[$0] < held[$1] - share[$1] }),
+                share[gaining] > held[gaining], share[losing] < held[losing]
+            else { return }
+            share[gaining] -= 1
+            share[losing] += 1
+            excess -= 1
+        }
     }
 
     /// How many slots each member gets, at least one: near `count * weight / total`, and near what
@@ -76,6 +94,13 @@ public enum ResilientSlots {
             weights.indices.filter { share[$0] > 1 }.min { (lack($0), $0) < (lack($1), $1) }
         }
         var spare = count - share.reduce(0, +)
+        // Whoever is below the whole part of its due gets that first in any case.
+        let floors = weights.indices.map { max(share[$0], count * weights[$0] / total) }
+        let missing = floors.reduce(0, +) - share.reduce(0, +)
+        if missing <= spare {
+            share = floors
+            spare -= missing
+        }
         while spare > 0 {
             share[neediest()] += 1
             spare -= 1

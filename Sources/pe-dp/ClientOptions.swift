@@ -12,6 +12,10 @@ extension VNI: ExpressibleByArgument {
     }
 }
 
+extension IPPrefix: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+}
+
 extension MACAddress: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
 }

@@ -334,7 +334,7 @@ final class Replay {
             summary.dropped[reason.name] = counters.total(reason)
         }
         let show = ShowSource(
-            state: state, tables: tables, numbering: numbering,
+            state: state, compiler: compiler, numbering: numbering,
             statuses: [:], shadow: ShadowCounts(), now: now)
         var everything: [String: Any] = [:]
         for topic in ShowTopic.allCases {
@@ -342,7 +342,7 @@ final class Replay {
             everything[topic.rawValue] = try JSONSerialization.jsonObject(with: json)
         }
         summary.tables.fdb = (everything["fdb"] as? [Any])?.count ?? 0
-        summary.tables.routes = (everything["routes"] as? [Any])?.count ?? 0
+        summary.tables.routes = state.routeCount
         summary.tables.neighbors = state.tableCounts.neighbors
         summary.tables.vteps = (everything["vteps"] as? [Any])?.count ?? 0
         let stateJSON = try JSONSerialization.data(

@@ -66,6 +66,9 @@ extension ShowSubcommand {
         if let port = filter.port, try rows(.ports, ShowFilter(port: port)).isEmpty {
             throw CommandFailure(.invalid, "there is no port \"\(port)\"; see pe-dp show ports")
         }
+        if let prefix = filter.prefix {
+            throw CommandFailure(.invalid, "no route has \(prefix)")
+        }
         if let mac = filter.mac {
             throw CommandFailure(.invalid, "\(mac) is not in \(Self.topic.rawValue)")
         }
@@ -103,7 +106,7 @@ struct ShowVNIs: ShowSubcommand {
 /// VRFs.
 struct ShowVRFs: ShowSubcommand {
     static let topic = ShowTopic.vrfs
-    static let configuration = about("vrfs", "VRFs: kernel table, L3VNI, router MAC, routes.")
+    static let configuration = about("vrfs", "VRFs: kernel table, L3VNI, own router MAC, routes.")
     @OptionGroup var options: ClientOptions
     @Option(help: "This VRF only.") var vrf: String?
     @Option(help: "The VRF of this VNI only.") var vni: VNI?
@@ -135,12 +138,17 @@ struct ShowRoutes: ShowSubcommand {
     static let topic = ShowTopic.routes
     static let configuration = about(
         "routes",
-        "Routes of the underlay and of VRFs, with next hops."
+        "Routes of the underlay and of VRFs, with next hops, and why some are not used.",
+        """
+          pe-dp show routes --vrf red
+          pe-dp show routes --vrf red --prefix 10.9.1.1      every route around the address
+        """
     )
     @OptionGroup var options: ClientOptions
     @Option(help: "Routes of this VRF only; \"default\" is the main table.") var vrf: String?
     @Option(help: "Routes through this L3VNI only.") var vni: VNI?
-    var filter: ShowFilter { ShowFilter(vni: vni?.rawValue, vrf: vrf) }
+    @Option(help: "This prefix only; of an address, every prefix that contains it.") var prefix: IPPrefix?
+    var filter: ShowFilter { ShowFilter(vni: vni?.rawValue, vrf: vrf, prefix: prefix) }
 }
 
 /// IP–MAC bindings.
@@ -160,7 +168,8 @@ struct ShowNeighbors: ShowSubcommand {
 /// Next hops and groups.
 struct ShowNextHops: ShowSubcommand {
     static let topic = ShowTopic.nexthops
-    static let configuration = about("nexthops", "Next hops and groups by zebra's identifiers.")
+    static let configuration = about(
+        "nexthops", "Next hops and groups by zebra's identifiers: router MACs, members, slots.")
     @OptionGroup var options: ClientOptions
 }
 

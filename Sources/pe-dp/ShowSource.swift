@@ -10,14 +10,15 @@ import Wire
 /// A moment's view of everything that can be shown; made and used on the control thread.
 struct ShowSource {
     let state: ControlState
-    let tables: ForwardingTables
+    let compiler: TableCompiler
+    var tables: ForwardingTables { compiler.tables }
     let numbering: PortNumbering
     /// What the ports themselves say; empty in a replay.
     let statuses: [UInt16: PortStatus]
     let shadow: ShadowCounts
     let now: Instant
 
-    func answer(_ topic: ShowTopic) -> ShowAnswer {
+    func answer(_ topic: ShowTopic, filter: ShowFilter = ShowFilter()) -> ShowAnswer {
         switch topic {
         case .ports: .ports(portRows())
         case .counters: .counters(counters())
@@ -25,11 +26,11 @@ struct ShowSource {
         case .lcores: .lcores(lcoreRows())
         case .control: .control(controlRow())
         case .vnis: .vnis(state.vniRows())
-        case .vrfs: .vrfs(state.vrfRows())
+        case .vrfs: .vrfs(state.vrfRows(compiler))
         case .fdb: .fdb(state.fdbRows(at: now))
-        case .routes: .routes(state.routeRows())
+        case .routes: .routes(state.routeRows(compiler, filter: filter))
         case .neighbors: .neighbors(state.neighborRows(at: now))
-        case .nexthops: .nexthops(state.nextHopRows())
+        case .nexthops: .nexthops(state.nextHopRows(compiler))
         case .vteps: .vteps(state.vtepRows())
         case .flood: .flood(state.floodRows())
         }
@@ -164,19 +165,19 @@ struct DaemonShow: ShowProvider {
 
     func show(_ topic: ShowTopic, filter: ShowFilter, reply: @escaping @Sendable (ShowAnswer) -> Void) {
         let daemon = daemon
-        let asked = daemon.loop?.ask { state, tables in
+        let asked = daemon.loop?.ask { state, compiler in
             let source = ShowSource(
-                state: state, tables: tables, numbering: daemon.numbering,
+                state: state, compiler: compiler, numbering: daemon.numbering,
                 statuses: daemon.registry?.allStatus() ?? [:], shadow: daemon.shadowCounts,
                 now: ControlLoop.monotonic())
-            reply(source.answer(topic))
+            reply(source.answer(topic, filter: filter))
         }
         if asked != true { reply(.empty(topic)) }
     }
 
     func status(reply: @escaping @Sendable (StatusReport) -> Void) {
         let daemon = daemon
-        let asked = daemon.loop?.ask { state, tables in reply(report(state, tables)) }
+        let asked = daemon.loop?.ask { state, compiler in reply(report(state, compiler)) }
         if asked != true { reply(blank(.starting)) }
     }
 
@@ -187,7 +188,8 @@ struct DaemonShow: ShowProvider {
             configuration: daemon.path)
     }
 
-    private func report(_ state: ControlState, _ tables: ForwardingTables) -> StatusReport {
+    private func report(_ state: ControlState, _ compiler: TableCompiler) -> StatusReport {
+        let tables = compiler.tables
         var report = blank(.healthy)
         let statuses = daemon.registry?.allStatus() ?? [:]
         report.alerts = daemon.alerts.all
@@ -216,10 +218,14 @@ struct DaemonShow: ShowProvider {
         for vtep in unresolved.prefix(8) {
             report.alerts.append("VTEP \(vtep.address) is unresolved: no underlay route or neighbour")
         }
+        addRouting(&report, state, compiler)
         report.workers = daemon.workers.count
         report.tables = [
             StatusReport.Table(name: "fdb", used: tables.macCount, capacity: tables.limits.macs),
             StatusReport.Table(name: "vteps", used: tables.tunnelCount, capacity: tables.limits.vteps),
+            StatusReport.Table(name: "vrfs", used: state.numbering.vrfNames.count, capacity: tables.limits.vrfs - 1),
+            StatusReport.Table(name: "routes", used: tables.routeCount, capacity: tables.limits.routes),
+            StatusReport.Table(name: "groups", used: tables.groupCount, capacity: TableLimits.groups),
         ]
         if let environment = daemon.environment {
             report.buffers = StatusReport.Buffers(
@@ -231,6 +237,21 @@ struct DaemonShow: ShowProvider {
         report.dropped = tables.counters.dropped
         if !report.alerts.isEmpty { report.state = .degraded }
         return report
+    }
+
+    /// What keeps routes from being used.
+    private func addRouting(_ report: inout StatusReport, _ state: ControlState, _ compiler: TableCompiler) {
+        for (vni, count) in state.routerMACsMissing.sorted(by: { $0.key < $1.key }) {
+            report.alerts.append(
+                "VNI \(vni): \(count) VTEPs that routes go to have no router MAC: see pe-dp show routes --vni \(vni)")
+        }
+        for row in state.vrfRows() where row.table == nil && row.vni != nil && state.configuration.control.routes != .none {
+            report.alerts.append("VRF \(row.vrf) has no kernel table: there is no VRF device of that name")
+        }
+        if compiler.isRefusingRoutes {
+            report.alerts.append(
+                "routes do not fit (\(compiler.alarms.routesRefused) refused so far): raise dataplane.limits.routes")
+        }
     }
 }
 

@@ -41,6 +41,7 @@ public struct AdminClient: Sendable {
         if let vrf = filter.vrf { query.append("vrf=\(Self.escape(vrf))") }
         if let mac = filter.mac { query.append("mac=\(mac)") }
         if let port = filter.port { query.append("port=\(Self.escape(port))") }
+        if let prefix = filter.prefix { query.append("prefix=\(Self.escape("\(prefix)"))") }
         let suffix = query.isEmpty ? "" : "?" + query.joined(separator: "&")
         return try get("/v1/show/\(topic.rawValue)\(suffix)")
     }

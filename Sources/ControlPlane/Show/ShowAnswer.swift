@@ -15,7 +15,7 @@ public enum ShowTopic: String, CaseIterable, Codable, Sendable {
         case .vnis: ["vni", "vrf"]
         case .vrfs: ["vrf", "vni"]
         case .fdb: ["vni", "mac", "port"]
-        case .routes: ["vrf", "vni"]
+        case .routes: ["vrf", "vni", "prefix"]
         case .neighbors: ["vni", "vrf", "mac"]
         case .nexthops, .drops, .control, .lcores: []
         case .vteps, .flood: ["vni"]
@@ -30,8 +30,12 @@ public struct ShowFilter: Hashable, Sendable {
     public var vrf: String?
     public var mac: MACAddress?
     public var port: String?
-    public init(vni: UInt32? = nil, vrf: String? = nil, mac: MACAddress? = nil, port: String? = nil)
-    {
+    /// Routes of this prefix; of an address those that contain it.
+    public var prefix: IPPrefix?
+    public init(
+        vni: UInt32? = nil, vrf: String? = nil, mac: MACAddress? = nil, port: String? = nil, prefix: IPPrefix? = nil
+    ) {
+        self.prefix = prefix
         self.vni = vni
         self.vrf = vrf
         self.mac = mac
@@ -57,6 +61,11 @@ public struct ShowFilter: Hashable, Sendable {
                     throw ShowFilterError(message: "mac=\(value) is not an Ethernet address")
                 }
                 mac = address
+            case "prefix":
+                guard let known = IPPrefix(value) else {
+                    throw ShowFilterError(message: "prefix=\(value) is neither a prefix nor an address")
+                }
+                prefix = known
             case "vrf": vrf = value
             default: port = value
             }
@@ -64,6 +73,12 @@ public struct ShowFilter: Hashable, Sendable {
     }
 
     func matches(vni other: UInt32?) -> Bool { vni == nil || vni == other }
+    /// A prefix is wanted exactly; of a host prefix, all that contain it.
+    func matches(prefix other: IPPrefix?) -> Bool {
+        guard let prefix else { return true }
+        guard let other else { return false }
+        return other.network == prefix.network || prefix.isHost && other.contains(prefix.address)
+    }
     func matches(vrf other: String?) -> Bool { vrf == nil || vrf == other }
     func matches(port other: String?) -> Bool { port == nil || port == other }
     func matches(mac other: String?) -> Bool {
@@ -163,7 +178,7 @@ public enum ShowAnswer: Hashable, Sendable {
         case .routes(let rows):
             return .routes(
                 rows.filter {
-                    filter.matches(vrf: $0.vrf)
+                    filter.matches(vrf: $0.vrf) && filter.matches(prefix: IPPrefix($0.prefix))
                         && (filter.vni == nil
                             || $0.nextHops.contains { filter.matches(vni: $0.vni) })
                 }

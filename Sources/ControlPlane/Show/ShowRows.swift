@@ -95,7 +95,16 @@ public struct VRFRow: Codable, Hashable, Sendable {
     public var vni: UInt32?
     public var routerMAC: String?
     public var l2vnis: [UInt32] = []
+    /// Its routed ports.
+    public var ports: [String] = []
+    /// Routes that FRR and the configuration have for it.
     public var routes: Int = 0
+    /// Entries of the tables: those that are used, own addresses, subnets and local hosts.
+    public var installed: Int?
+    /// VTEPs that its routes go to and whose router MAC is not known.
+    public var missingRouterMACs: Int = 0
+    /// What keeps it from use.
+    public var reason: String?
     public init(vrf: String, table: UInt32? = nil, vni: UInt32? = nil, routerMAC: String? = nil) {
         self.vrf = vrf
         self.table = table
@@ -198,6 +207,15 @@ public struct RouteRow: Codable, Hashable, Sendable {
         /// The VRF in which it goes on.
         public var vrf: String?
         public var weight: Int
+        /// Slots of the route's group that lead here; nil for a route without a group.
+        public var slots: Int?
+        /// Why packets cannot go this way; nil when they can.
+        public var reason: String?
+        /// What it is in the tables.
+        var key: HopKey?
+        private enum CodingKeys: String, CodingKey {
+            case gateway, interface, vtep, vni, routerMAC, vrf, weight, slots, reason
+        }
         public init(
             gateway: String? = nil,
             interface: String? = nil,
@@ -224,6 +242,25 @@ public struct RouteRow: Codable, Hashable, Sendable {
     /// `unicast`, `blackhole`, `unreachable`, `prohibit` or `local`.
     public var kind: String
     public var nextHops: [NextHop]
+    public var metric: UInt32?
+    /// The next-hop object that it refers to.
+    public var nextHopID: UInt32?
+    /// Of a route in a VRF: what became of it.
+    public enum State: String, Codable, Hashable, Sendable {
+        case installed
+        /// In the tables, but packets are dropped: no next hop can be used.
+        case waiting
+        /// Something better has the prefix.
+        case hidden
+        /// Of no VRF of the configuration, or of no kind that is forwarded.
+        case ignored
+        /// The tables are full.
+        case refused
+    }
+    /// Nil for a route that only the underlay uses.
+    public var state: State?
+    /// Why it is not used.
+    public var reason: String?
     public init(
         vrf: String,
         table: UInt32?,
@@ -295,6 +332,8 @@ public struct NextHopRow: Codable, Hashable, Sendable {
     public struct Member: Codable, Hashable, Sendable {
         public var id: UInt32
         public var weight: Int
+        /// Slots that lead to it; nil for a group that no route uses.
+        public var slots: Int?
         public init(id: UInt32, weight: Int) {
             self.id = id
             self.weight = weight
@@ -310,6 +349,13 @@ public struct NextHopRow: Codable, Hashable, Sendable {
     /// Whether every member is known.
     public var isComplete: Bool
     public var source: String
+    /// The L3VNI that it goes through, and the VTEP's router MAC there.
+    public var vni: UInt32?
+    public var routerMAC: String?
+    /// Routes that refer to it.
+    public var routes: Int = 0
+    /// Why packets cannot go this way.
+    public var reason: String?
     public init(
         id: UInt32,
         gateway: String? = nil,

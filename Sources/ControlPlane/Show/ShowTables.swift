@@ -85,7 +85,8 @@ extension ShowAnswer {
     }
 
     private static func table(_ rows: [VRFRow]) -> String {
-        var table = TextTable("VRF", ">TABLE", ">VNI", "ROUTER-MAC", ">ROUTES", "L2VNIS")
+        var table = TextTable(
+            "VRF", ">TABLE", ">VNI", "ROUTER-MAC", ">ROUTES", ">INSTALLED", "L2VNIS", "PORTS", "REMARK")
         for row in rows {
             table.add(
                 row.vrf,
@@ -93,7 +94,11 @@ extension ShowAnswer {
                 Human.text(row.vni),
                 Human.text(row.routerMAC),
                 String(row.routes),
-                Human.list(row.l2vnis.map { String($0) })
+                Human.text(row.installed),
+                Human.list(row.l2vnis.map { String($0) }),
+                Human.list(row.ports),
+                row.reason
+                    ?? (row.missingRouterMACs == 0 ? "-" : "\(row.missingRouterMACs) VTEPs without router MAC")
             )
         }
         return table.text
@@ -119,14 +124,15 @@ extension ShowAnswer {
     }
 
     private static func table(_ rows: [RouteRow]) -> String {
-        var table = TextTable("VRF", "PREFIX", "PROTOCOL", "KIND", "NEXT HOPS")
+        var table = TextTable("VRF", "PREFIX", "PROTOCOL", "KIND", "STATE", "NEXT HOPS")
         for row in rows {
             let hops = row.nextHops.map { hop in
                 [
                     hop.vtep.map { "vtep \($0)" }, hop.vni.map { "vni \($0)" },
                     hop.routerMAC.map { "rmac \($0)" }, hop.gateway.map { "via \($0)" },
                     hop.interface.map { "dev \($0)" }, hop.vrf.map { "vrf \($0)" },
-                    hop.weight == 1 ? nil : "weight \(hop.weight)",
+                    hop.weight == 1 ? nil : "weight \(hop.weight)", hop.slots.map { "slots \($0)" },
+                    hop.reason.map { "(\($0))" },
                 ].compactMap { $0 }.joined(separator: " ")
             }
             table.add(
@@ -134,6 +140,7 @@ extension ShowAnswer {
                 row.prefix,
                 row.protocol,
                 row.kind,
+                row.state.map { state in state.rawValue + (hops.isEmpty ? row.reason.map { ": \($0)" } ?? "" : "") } ?? "-",
                 hops.isEmpty ? "-" : hops.joined(separator: ", ")
             )
         }
@@ -162,17 +169,24 @@ extension ShowAnswer {
     }
 
     private static func table(_ rows: [NextHopRow]) -> String {
-        var table = TextTable(">ID", "KIND", "GATEWAY", "INTERFACE", "VTEP", "MEMBERS", "SOURCE")
+        var table = TextTable(
+            ">ID", "KIND", "GATEWAY", "INTERFACE", ">VNI", "ROUTER-MAC", ">ROUTES", "MEMBERS", "SOURCE", "REMARK")
         for row in rows {
-            let members = Human.list(row.members.map { "\($0.id)x\($0.weight)" })
+            let members = Human.list(
+                row.members.map { member in
+                    "\(member.id)x\(member.weight)" + (member.slots.map { " (\($0) slots)" } ?? "")
+                })
             table.add(
                 String(row.id),
                 row.kind,
                 Human.text(row.gateway),
                 Human.text(row.interface),
-                Human.text(row.vtep),
+                Human.text(row.vni),
+                Human.text(row.routerMAC),
+                String(row.routes),
                 row.isComplete ? members : "\(members) (incomplete)",
-                row.source
+                row.source,
+                Human.text(row.reason)
             )
         }
         return table.text
