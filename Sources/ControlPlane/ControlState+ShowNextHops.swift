@@ -50,7 +50,9 @@ extension ControlState {
             row.vni = found.vni
             row.routerMAC = found.routerMAC
             row.reason = found.reason
-        } else if kind == "group", let counts = report.compiler?.routes.slotCounts(of: NextHopKey(origin: origin, id: id)) {
+        } else if kind == "group",
+            let counts = report.compiler?.routes.slotCounts(of: NextHopKey(origin: origin, id: id))
+        {
             for (index, member) in entry.members.enumerated() {
                 let keys = table.hops(of: member.id).flatMap {
                     resolve([Self.way(of: $0)], vrf: 0).members.map(\.key)
@@ -78,6 +80,9 @@ extension ControlState {
                 .map { numbering.names[$0] }
             row.routes = routing.fixed[vrf]?.count ?? 0
             if let table { row.routes += routes.table(table)?.count ?? 0 }
+            let own = (routing.own[vrf]?.entries ?? [:]).sorted { $0.key < $1.key }
+            row.subnets = own.filter { [.subnet, .port].contains($0.value.kind) }.map(\.key.description)
+            row.addresses = own.filter { [.local, .host].contains($0.value.kind) }.map(\.key.address.description)
             row.installed = compiler.map { $0.routes.counts[Int(vrf)] }
             row.missingRouterMACs = l3vni.flatMap { lacking[$0.vni] } ?? 0
             if table == nil { row.reason = "there is no VRF device \(name), so that only configured routes count" }

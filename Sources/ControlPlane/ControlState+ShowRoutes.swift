@@ -33,10 +33,10 @@ struct RouteReport {
         for (vrf, content) in state.routing.fixed {
             for (prefix, route) in content.entries where filter.matches(prefix: prefix) { add(vrf, prefix, route) }
         }
-        for (vrf, content) in state.routing.own {
-            for (prefix, value) in content.entries where filter.matches(prefix: prefix) { add(vrf, prefix, own: value) }
-        }
         addUnderlay()
+        for row in rows.indices {
+            for hop in rows[row].nextHops.indices { rows[row].nextHops[hop].key = nil }
+        }
         return ShowAnswer.routes(rows).sortedRoutes
     }
 
@@ -88,23 +88,6 @@ struct RouteReport {
         }
         rows.append(row)
     }
-    /// Own addresses and subnets that no source has a route for.
-    private mutating func add(_ vrf: UInt16, _ prefix: IPPrefix, own value: RouteValue) {
-        if let table = state.routing.table(of: vrf), state.routes.table(table)?[prefix] != nil { return }
-        let isSubnet = value.kind == .subnet || value.kind == .port
-        let interface =
-            switch value.kind {
-            case .subnet, .local:
-                state.numbering.vni(ofDomain: UInt16(truncatingIfNeeded: value.index)).map { "vni \($0)" }
-            default: state.numbering.name(of: UInt16(truncatingIfNeeded: value.index))
-            }
-        var row = RouteRow(
-            vrf: state.numbering.name(ofVRF: vrf) ?? "-", table: state.routing.table(of: vrf),
-            prefix: prefix.description, protocol: isSubnet ? "connected" : "local",
-            kind: isSubnet ? "unicast" : "local", nextHops: interface.map { [.init(interface: $0)] } ?? [])
-        row.state = .installed
-        rows.append(row)
-    }
     private mutating func addUnderlay() {
         for (prefix, hops) in state.fixedUnderlay.entries where filter.matches(prefix: prefix) {
             rows.append(
@@ -129,7 +112,9 @@ struct RouteReport {
             row.reason = "the tables are full (\(compiler.tables.routeCount) routes)"
             return
         }
-        if let installed, installed.isGroup, let compiler { count(&row, compiler.tables.slots(ofGroup: installed.index)) }
+        if let installed, installed.isGroup, let compiler {
+            count(&row, compiler.tables.slots(ofGroup: installed.index))
+        }
         let unusable = row.nextHops.compactMap(\.reason)
         if isUnicast && unusable.count == row.nextHops.count {
             row.state = .waiting
@@ -229,7 +214,7 @@ extension ControlState {
         var report = RouteReport(self, compiler, filter)
         return report.make()
     }
-    /// Routes of all sources, own addresses and subnets left out.
+    /// Routes of all sources; own addresses and subnets are VRFs' (``vrfRows(_:)``).
     public var routeCount: Int {
         routes.count + routing.fixed.values.reduce(0) { $0 + $1.count } + fixedUnderlay.count
     }

@@ -245,7 +245,8 @@ struct DaemonShow: ShowProvider {
             report.alerts.append(
                 "VNI \(vni): \(count) VTEPs that routes go to have no router MAC: see pe-dp show routes --vni \(vni)")
         }
-        for row in state.vrfRows() where row.table == nil && row.vni != nil && state.configuration.control.routes != .none {
+        let needsTables = state.configuration.control.routes != .none
+        for row in state.vrfRows() where needsTables && row.table == nil && row.vni != nil {
             report.alerts.append("VRF \(row.vrf) has no kernel table: there is no VRF device of that name")
         }
         if compiler.isRefusingRoutes {

@@ -57,8 +57,8 @@ import Wire
         }
         rig.wait(20)
         return Shown(
-            fdb: rig.state.fdbRows(at: rig.now), routes: rig.state.routeRows(),
-            nexthops: rig.state.nextHopRows())
+            fdb: rig.state.fdbRows(at: rig.now), routes: rig.state.routeRows(rig.compiler),
+            nexthops: rig.state.nextHopRows(rig.compiler))
     }
     static func replay(_ name: String, into out: URL) throws {
         let (links, vrf) = mode(name)

@@ -97,6 +97,10 @@ public struct VRFRow: Codable, Hashable, Sendable {
     public var l2vnis: [UInt32] = []
     /// Its routed ports.
     public var ports: [String] = []
+    /// Its own addresses: gateways, routed ports, other interfaces of FRR's namespace.
+    public var addresses: [String] = []
+    /// Connected subnets.
+    public var subnets: [String] = []
     /// Routes that FRR and the configuration have for it.
     public var routes: Int = 0
     /// Entries of the tables: those that are used, own addresses, subnets and local hosts.

@@ -140,11 +140,18 @@ extension ShowAnswer {
                 row.prefix,
                 row.protocol,
                 row.kind,
-                row.state.map { state in state.rawValue + (hops.isEmpty ? row.reason.map { ": \($0)" } ?? "" : "") } ?? "-",
+                state(row),
                 hops.isEmpty ? "-" : hops.joined(separator: ", ")
             )
         }
         return table.text
+    }
+
+    /// A next hop says itself why it cannot be used.
+    private static func state(_ row: RouteRow) -> String {
+        guard let state = row.state?.rawValue else { return "-" }
+        guard let reason = row.reason, row.state != .waiting || row.nextHops.isEmpty else { return state }
+        return "\(state): \(reason)"
     }
 
     private static func table(_ rows: [NeighborRow]) -> String {
