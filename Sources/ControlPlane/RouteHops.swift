@@ -32,6 +32,9 @@ final class RouteHops {
     func key(_ index: UInt32) -> HopKey? { Int(index) < keys.count ? keys[Int(index)] : nil }
     /// The hop that stands for a key, if something uses it.
     func known(_ key: HopKey) -> UInt32? { indexes[key] }
+    /// Hops that routes or groups refer to, and how many do.
+    var used: [UInt32] { indexes.values.sorted() }
+    func count(of index: UInt32) -> Int32 { Int(index) < counts.count ? counts[Int(index)] : 0 }
     func takeRefusal() -> String? {
         defer { refusal = nil }
         return refusal

@@ -91,6 +91,11 @@ extension ForwardingTables {
         if prefix.isHost, let found = hosts.value(vrf, prefix.address) { return RouteValue(rawValue: found) }
         return prefixes.value(vrf: vrf, prefix).map(RouteValue.init(rawValue:))
     }
+    /// Visits every route of every VRF.
+    public func forEachRoute(_ body: (_ vrf: UInt16, _ prefix: IPPrefix, _ value: RouteValue) -> Void) {
+        hosts.forEach { vrf, address, value in body(vrf, IPPrefix(host: address), RouteValue(rawValue: value)) }
+        prefixes.forEach { vrf, prefix, value in body(vrf, prefix, RouteValue(rawValue: value)) }
+    }
     public var hostRouteCount: Int { hosts.count }
     public var prefixCount: Int { prefixes.count }
     public var routeCount: Int { hosts.count + prefixes.count }

@@ -94,8 +94,8 @@ public enum ResilientSlots {
             weights.indices.filter { share[$0] > 1 }.min { (lack($0), $0) < (lack($1), $1) }
         }
         var spare = count - share.reduce(0, +)
-        // Whoever is below the whole part of its due gets that first in any case.
-        let floors = weights.indices.map { max(share[$0], count * weights[$0] / total) }
+        // Whoever is below the whole part of its due, or has none, gets that first in any case.
+        let floors = weights.indices.map { max(share[$0], count * weights[$0] / total, 1) }
         let missing = floors.reduce(0, +) - share.reduce(0, +)
         if missing <= spare {
             share = floors

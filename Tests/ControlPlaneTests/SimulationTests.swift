@@ -18,6 +18,7 @@ import Wire
                 let vtep = SimulationWorld.vtep(number)
                 return "\(vtep) \(rig.paths(vtep))"
             }
+            + SimulationWorld.tenants(rig)
     }
     /// The tables of a control plane that never saw anything but the truth.
     static func truth(of world: SimulationWorld) throws -> ControlRig {
@@ -31,6 +32,7 @@ import Wire
         for vtep in 0..<SimulationWorld.vtepCount where !(world.ways[vtep] ?? []).isEmpty {
             rig.frame(world.routeMessage(vtep, 100))
         }
+        world.tell(rig)
         for (mac, place) in world.places.sorted(by: { $0.key < $1.key }) {
             switch place {
             case .nowhere: break

@@ -30,8 +30,16 @@ final class SimulationWorld {
     var ways: [Int: Way] = [:]
     var fabric = [1, 1]
 
+    /// Which VTEPs announce a tenant prefix.
+    var announced: [String: Set<Int>] = [:]
+    /// The router MAC of each VTEP, by its last digit.
+    var routerMAC = [Int](repeating: 1, count: 4)
+
     // zebra.
     var isZebraUp = true
+    /// Router MACs that it holds, and the next-hop objects that it said on this connection.
+    var zebraRMACs: [Int: Int] = [:]
+    var saidObjects: Set<UInt32> = []
     var process: UInt32 = 100
     var remotes: [String: Remote] = [:]
     var isFPMUp = false
@@ -48,6 +56,7 @@ final class SimulationWorld {
     /// Rows of the SVI: zebra's or ours.
     struct Binding: Hashable { var mac: String; var isZebra: Bool }
     var bindings: [String: Binding] = [:]
+    var kernelRMACs: [Int: Int] = [:]
 
     // What is under way.
     var fpmQueue: [ControlEvent] = []
@@ -227,6 +236,7 @@ final class SimulationWorld {
         for vtep in (0..<Self.vtepCount) where !(ways[vtep] ?? []).isEmpty {
             send(routeMessage(vtep, process))
         }
+        replayTenants()
         log("connect \(connection)")
     }
     func dropFPM() {
@@ -246,6 +256,7 @@ final class SimulationWorld {
         dropFPM()
         isZebraUp = false
         remotes = [:]
+        zebraRMACs = [:]
         zebraQueue = []
         zebraBindings = []
         log("kill zebra")
@@ -267,6 +278,8 @@ final class SimulationWorld {
                 learnRemote(mac, Remote(vtep: vtep, isSticky: isSticky))
             }
         }
+        clearLeftovers()
+        for prefix in Self.prefixes { setPrefix(prefix) }
         connectFPM()
         log("start zebra \(process)")
     }
@@ -391,7 +404,7 @@ final class SimulationWorld {
                     .kernelDumped(
                         (0..<Self.vtepCount).filter { !(ways[$0] ?? []).isEmpty }.map {
                             routeMessage($0, 0)
-                        }
+                        } + Self.prefixes.filter { !(announced[$0] ?? []).isEmpty }.map { tenantRoute($0) }
                     )
                 )
             }
@@ -403,6 +416,7 @@ final class SimulationWorld {
     private func finishDump() {
         openDump = false
         var rows = kernelFlood.sorted().map { Message.flood(Self.vtep($0)) }
+        rows += kernelRMACs.sorted { $0.key < $1.key }.map { rmacRow($0.key, $0.value) }
         for mac in [Self.anchor] + Self.macs {
             if let remote = vxlan[mac] { rows.append(selfRow(mac, remote)) }
             guard let port = bridge[mac] else { continue }
@@ -423,7 +437,7 @@ final class SimulationWorld {
 
     func disturb() {
         switch Int.random(in: 0..<100, using: &random) {
-        case 0..<45:
+        case 0..<40:
             let mac = Self.macs.randomElement(using: &random) ?? ""
             let vtep = Int.random(in: 0..<Self.vtepCount, using: &random)
             // A sticky MAC stays where it is until it is withdrawn.
@@ -436,7 +450,8 @@ final class SimulationWorld {
                 default: move(mac, to: .remote(vtep, isSticky: chance(10)))
                 }
             }
-        case 45..<60:
+        case 40..<50: changeTenants()
+        case 50..<60:
             let vtep = Int.random(in: 0..<Self.vtepCount, using: &random)
             if chance(50) { flood.formSymmetricDifference([vtep]) }
             setFlood(vtep, flood.contains(vtep))
@@ -472,6 +487,7 @@ final class SimulationWorld {
             setFlood(vtep, flood.contains(vtep))
             setRoute(vtep)
         }
+        settleTenants()
         for second in 0..<60 {
             while step() {}
             // When no stale row is left they speak ARP once more; from then on they have to be asked.

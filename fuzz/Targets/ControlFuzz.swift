@@ -232,6 +232,9 @@ private final class ControlWorld {
             if value.isCircuit { fuzzRequire(tables.circuit(value.index) != nil, "\(mac) leads to a dead circuit") }
         }
         checkNeighbors()
+        let faults = compiler.routeFaults(state)
+        fuzzRequire(faults.isEmpty, "routes: \(faults.joined(separator: "; "))")
+        fuzzRequire(tables.routeCount <= tables.limits.routes * 2, "more routes than the limit")
     }
 
     /// Each neighbour in the table has a hop that says what is known of it, and of the others none has.
