@@ -1,15 +1,18 @@
 """Network namespaces, veth pairs and addresses; nothing here ever touches the root namespace."""
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import socket
+import struct
 import threading
 
 from .shell import LabError, run
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
+_GET_FLAGS, _SET_FLAGS = 0x8913, 0x8914     # SIOCGIFFLAGS, SIOCSIFFLAGS
 
 
 class Namespace:
@@ -22,13 +25,20 @@ class Namespace:
 
     def create(self):
         run(["ip", "netns", "add", self.full])
-        self.ip("link set lo up")
+        self.up("lo")
         # A silent start: no duplicate address detection, no router solicitation.
         self.sysctl(**{
             "net.ipv6.conf.default.accept_dad": 0, "net.ipv6.conf.all.accept_dad": 0,
             "net.ipv6.conf.default.router_solicitations": 0,
             "net.ipv6.conf.default.accept_ra": 0,
             "net.ipv4.conf.all.rp_filter": 0, "net.ipv4.conf.default.rp_filter": 0})
+
+    def up(self, device):
+        """What `ip link set DEVICE up` does, without a process."""
+        with self.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            request = struct.pack("16sH14x", device.encode(), 0)
+            flags = struct.unpack("16sH14x", fcntl.ioctl(control, _GET_FLAGS, request))[1]
+            fcntl.ioctl(control, _SET_FLAGS, struct.pack("16sH14x", device.encode(), flags | 1))
 
     def delete(self):
         run(["ip", "netns", "del", self.full], check=False)
@@ -142,7 +152,7 @@ def veth(left, left_name, right, right_name, mtu=1500, left_mac=None, right_mac=
     if right_mac:
         words += ["address", right_mac]
     left.ip_batch(" ".join(map(str, words + ["netns", right.full])), f"link set {left_name} up")
-    right.ip(f"link set {right_name} up")
+    right.up(right_name)
 
 
 class Background:

@@ -114,6 +114,8 @@ VARIANTS = {
                         dict(_MIXED, pe3="kernel"), 4, False, _L3_ROUTES, "routed-plain"),
     "tenants": Variant("two tenants in VRFs: pe1 pe-dp + FRR, pe2 kernel + FRR", _MIXED, 4, False,
                        _TENANT + ["exactly-once"], "tenants"),
+    "tenants-both": Variant("two tenants in VRFs: pe-dp + FRR on both sides", _BOTH, 4, False,
+                            _TENANT + ["exactly-once"], "tenants"),
 }
 # What the demonstration shows, in this order.
 DEMO = ["converge", "ping", "offloads", "tcp", "mtu", "exactly-once", "agreement", "kernel-idle",
@@ -122,7 +124,7 @@ DEMO_L3 = ["l3-converge", "l3-ping", "type5", "ecmp"]
 
 
 # Run only when they are asked for.
-ON_REQUEST = ("tenants",)
+ON_REQUEST = ("tenants", "tenants-both")
 
 
 def run_variant(report, name, wanted, kernel=False, keep=False, show=None):
