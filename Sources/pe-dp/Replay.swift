@@ -121,8 +121,9 @@ final class Replay {
         for (index, path) in input.fpm.enumerated() { try replayFPM(path, connection: index + 1) }
         settle()
         for capture in input.captures { try replayCapture(capture.port, capture.path) }
-        decideWaiting()
         settle()
+        worker.finish()
+        collect()
         for (index, writer) in outputs.sorted(by: { $0.key < $1.key }) {
             guard pe_pcap_finish(writer) == 0 else {
                 throw DaemonError(description: "\(outputPath(index)): could not be written; is the disk full?")
@@ -140,16 +141,22 @@ final class Replay {
     private func flush() { tables.push(probes: compiler.flush(&state, at: now)) }
 
     private func advance(seconds: Double) {
-        now = Instant(nanoseconds: now.nanoseconds + UInt64(seconds * 1e9))
+        let nanoseconds = UInt64(seconds * 1e9)
+        now = Instant(nanoseconds: now.nanoseconds + nanoseconds)
+        worker.advanceClock(nanoseconds: nanoseconds)
     }
 
-    /// Lets quiet periods pass, in steps, so that sweeps that wait for each other all happen.
+    /// Lets quiet periods pass, in steps of at most a second, so that sweeps that wait for each other
+    /// all happen, neighbours are asked again, and packets that wait for them are decided.
     private func settle() {
-        let quiet = input.configuration.control.quietSeconds
-        for _ in 0..<4 {
-            advance(seconds: quiet / 2 + 0.01)
+        let total = 2 * input.configuration.control.quietSeconds + 0.04
+        let steps = max(4, Int(total.rounded(.up)))
+        for _ in 0..<steps {
+            advance(seconds: total / Double(steps))
             apply(.tick)
             flush()
+            worker.serve()
+            collect()
         }
     }
 
@@ -289,16 +296,9 @@ final class Replay {
         worker.process(burst)
         burst.removeAll(keepingCapacity: true)
         collect()
-    }
-
-    /// What waits for a neighbour: nobody answers any more, so the control plane gives up, and the
-    /// packets end.
-    private func decideWaiting() {
+        advance(seconds: 0.001)
+        // What the control plane decided about these packets happens before the next burst.
         worker.serve()
-        collect()
-        settle()
-        worker.serve()
-        worker.finish()
         collect()
     }
 
@@ -318,7 +318,6 @@ final class Replay {
         for ring in tables.neighborRings.workers {
             while let event = ring.pop() { apply(.neighborSeen(event)) }
         }
-        advance(seconds: 0.001)
         flush()
     }
 
