@@ -21,6 +21,7 @@ PACKAGES=(
   frr                       # the control plane beside pe-dp
   iproute2 iputils-ping traceroute ethtool procps  # namespaces and hosts of the lab
   tcpdump tshark            # captures
+  python3-scapy             # scripts/packets builds what must leave with it
   python3                   # the lab's own program
   user-mode-linux kmod      # the guest kernel, which has VRF and VLAN devices
   git ca-certificates       # Swift packages
