@@ -55,7 +55,7 @@ public enum ControlEffect: Hashable, Sendable {
     case addLocalMAC(interface: UInt32, mac: MACAddress)
     /// `bridge fdb del MAC dev INTERFACE master`.
     case deleteLocalMAC(interface: UInt32, mac: MACAddress)
-    /// `ip neigh replace IP lladdr MAC dev INTERFACE nud noarp`.
+    /// `ip neigh replace IP lladdr MAC dev INTERFACE nud permanent`.
     case addLocalNeighbor(interface: UInt32, address: IPAddress, mac: MACAddress)
     case deleteLocalNeighbor(interface: UInt32, address: IPAddress)
     /// Have a worker send an ARP request or neighbour solicitation from the gateway: to `mac` alone, or

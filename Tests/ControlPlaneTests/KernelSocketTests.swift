@@ -48,8 +48,8 @@ import Wire
         let details = test.shell("ip -d link show tap1")
         #expect(details.contains("addrgenmode none") && details.contains("mtu 1400") && details.contains("02:00:00:00:22:22"))
         let neighbors = test.shell("ip neigh show dev br1 nud all")
-        #expect(neighbors.contains("192.0.2.9 lladdr \(mac) NOARP"), "\(neighbors)")
-        #expect(neighbors.contains("2001:db8::9 lladdr \(mac) NOARP"), "\(neighbors)")
+        #expect(neighbors.contains("192.0.2.9 lladdr \(mac) PERMANENT"), "\(neighbors)")
+        #expect(neighbors.contains("2001:db8::9 lladdr \(mac) PERMANENT"), "\(neighbors)")
         let addresses = test.shell("ip addr show br1")
         #expect(addresses.contains("192.0.2.1/24") && addresses.contains("2001:db8::1/64"))
 
@@ -63,7 +63,7 @@ import Wire
         ]
         #expect(socket.perform(undo) == undo.map { _ in nil })
         #expect(!test.shell("bridge fdb show").contains("\(mac)"))
-        #expect(!test.shell("ip neigh show dev br1 nud noarp").contains("192.0.2.9"))
+        #expect(!test.shell("ip neigh show dev br1 nud all").contains("192.0.2.9"))
         #expect(!test.shell("ip addr show br1").contains("192.0.2.1"))
         try socket.perform(.deleteLinks(group: 7))
         #expect(!test.shell("ip -br link").contains("br1"))
@@ -177,7 +177,7 @@ import Wire
         ])
         #expect(log.wait { _ in
             log.messages.contains { if case .neighbor(let row) = $0 { row.mac == mac && row.family == .bridge && row.master == bridge && row.state == .noARP } else { false } }
-                && log.messages.contains { if case .neighbor(let row) = $0 { row.destination == address && row.state == .noARP } else { false } }
+                && log.messages.contains { if case .neighbor(let row) = $0 { row.destination == address && row.state == .permanent } else { false } }
         })
         log.clear()
         feed.perform([.deleteLocalMAC(interface: tap, mac: mac), .deleteLocalNeighbor(interface: bridge, address: address)])

@@ -9,7 +9,10 @@ public enum KernelRequest: Hashable, Sendable {
     case addFDB(interface: UInt32, mac: MACAddress)
     /// `bridge fdb del MAC dev INTERFACE master`.
     case deleteFDB(interface: UInt32, mac: MACAddress)
-    /// `ip neigh replace ADDRESS lladdr MAC dev INTERFACE nud noarp`.
+    /// `ip neigh replace ADDRESS lladdr MAC dev INTERFACE nud permanent`.
+    ///
+    /// Permanent, since the kernel collects rows in state NOARP that nobody uses for a minute when it
+    /// has more than 128 neighbours, and takes at most 1024 of them (net/core/neighbour.c).
     case addNeighbor(interface: UInt32, address: IPAddress, mac: MACAddress)
     case deleteNeighbor(interface: UInt32, address: IPAddress)
     /// Has the kernel send ARP or ND for the address when it does not know it (NTF_USE).
@@ -142,7 +145,7 @@ extension KernelRequest {
                 .deleteNeighbor, sequence, AddressFamily.bridge, index, flags: .master, mac: mac)
         case .addNeighbor(let index, let address, let mac):
             return neighbor(
-                .newNeighbor, sequence, family(address), index, state: .noARP, create: true,
+                .newNeighbor, sequence, family(address), index, state: .permanent, create: true,
                 destination: address, mac: mac, isOwn: true)
         case .deleteNeighbor(let index, let address):
             return neighbor(.deleteNeighbor, sequence, family(address), index, destination: address)
