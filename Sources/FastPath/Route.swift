@@ -31,14 +31,17 @@ extension Pipeline {
                     sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: context.pointee.ingress, period)
             }
             if !context.pointee.flags.contains(.isDecided) { look(context) }
+            // Its hop's record has arrived by now.
+            if index > Pipeline.hopDistance { prefetchNextHop(context - Pipeline.hopDistance) }
         }
-        index = 0
+        index = max(0, count &- Pipeline.hopDistance)
         while index < count {
-            let context = contexts + index
+            prefetchNextHop(contexts + index)
             index = index &+ 1
-            if context.pointee.route.isHop { prefetchNextHop(context) }
         }
     }
+    /// Packets between a lookup and the use of what it leads to.
+    private static var hopDistance: Int { 8 }
 
     @inline(never)
     private func send(_ count: Int) {
@@ -126,11 +129,14 @@ extension Pipeline {
     /// Starts to load what the next hop leads to.
     @inline(__always)
     private func prefetchNextHop(_ context: UnsafePointer<RoutedContext>) {
+        if !context.pointee.route.isHop { return }
         let hop = state.pointee.hop(context.pointee.route.index)
         let head = hop.head
+        memory.pointee.counters.prefetch(vrf: context.pointee.egressVRF)
         if head.isBridge {
             let domain = UInt16(truncatingIfNeeded: hop.target)
             pe_prefetch(state.pointee.fdb.bucket(of: FDBKey.make(domain: domain, mac: head.mac)))
+            memory.pointee.counters.prefetch(domain: domain)
         }
     }
 

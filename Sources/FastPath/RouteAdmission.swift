@@ -296,6 +296,14 @@ func portAdmission(of packet: Packet, on entry: UnsafePointer<PortEntry>) -> Por
     return type == EtherType.ipv4.bigEndian || type == EtherType.ipv6.bigEndian ? .route : .punt
 }
 
+/// Whether an address, as loaded from a packet, is one host's, and not of 169.0.0.0/8, where the
+/// link-local ones are.
+@inline(__always)
+private func isPlainHost(_ raw: UInt32) -> Bool {
+    let first = UInt8(truncatingIfNeeded: raw)
+    return first &- 1 < 223 && first != 127 && first != 169
+}
+
 /// Whether a packet may be routed.
 enum Routability: Equatable {
     /// Bytes of the IP packet.
@@ -318,9 +326,7 @@ func plainByteCount(of packet: Packet, _ frame: UnsafeMutableRawPointer) -> Int 
     let destination = ip.destinationRaw
     guard total >= IPv4Header.byteCount, EthernetHeader.byteCount &+ total <= packet.byteCount,
         ip.isChecksumValid(headerByteCount: IPv4Header.byteCount),
-        IPv4Scope.isHost(raw: source), IPv4Scope.isHost(raw: destination),
-        !IPv4Scope.isLinkLocal(raw: source), !IPv4Scope.isLinkLocal(raw: destination),
-        frame[raw32: 34] != DHCPPorts.toClient
+        isPlainHost(source), isPlainHost(destination), frame[raw32: 34] != DHCPPorts.toClient
     else { return 0 }
     return total
 }

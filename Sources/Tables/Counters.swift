@@ -98,6 +98,8 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
     }
     @inlinable @inline(__always)
     public func prefetch(domain: UInt16) { pe_prefetch_write(domains + Int(domain) &* 8) }
+    @inlinable @inline(__always)
+    public func prefetch(vrf: UInt16) { pe_prefetch_write(vrfs + Int(vrf) &* 8) }
 
     public func value(_ counter: TotalCounter) -> UInt64 { pe_load64_relaxed(totals + counter.rawValue) }
     public func value(_ reason: DropReason) -> UInt64 { pe_load64_relaxed(drops + Int(reason.rawValue)) }
