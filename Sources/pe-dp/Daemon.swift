@@ -117,7 +117,7 @@ final class Daemon: @unchecked Sendable {
         try startWorkers(environment, registry, tables)
         loop.start()
         readKernel(firstDump)
-        watch.start(registry, ports: registry.allStatus(), parents: exceptions) { loop.post($0) }
+        watch.start(registry, parents: exceptions) { loop.post($0) }
         if let listen = configuration.control.fpmListen, configuration.control.routes == .fpm,
             let namespace
         {

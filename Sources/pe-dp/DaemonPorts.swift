@@ -57,16 +57,13 @@ final class PortStateWatch: @unchecked Sendable {
     private var parents: [UInt16: (port: UInt16, name: String)] = [:]
 
     /// - Parameters:
-    ///   - ports: what is known already.
     ///   - parents: of each exception TAP its port, and its name in the kernel.
     func start(
-        _ registry: PortRegistry, ports: [UInt16: PortStatus],
-        parents: [UInt16: (port: UInt16, name: String)], post: @escaping (ControlEvent) -> Void
+        _ registry: PortRegistry, parents: [UInt16: (port: UInt16, name: String)], post: @escaping (ControlEvent) -> Void
     ) {
         self.registry = registry
         self.parents = parents
         self.post = post
-        last = ports.mapValues(Seen.init)
         var handle = pthread_t()
         let argument = Unmanaged.passRetained(self).toOpaque()
         let result = pthread_create(&handle, nil, { raw in
@@ -79,9 +76,8 @@ final class PortStateWatch: @unchecked Sendable {
     }
 
     private func run() {
+        // The first look tells of every port: one may have come up since it was opened.
         while true {
-            _ = signal.wait(seconds: 1)
-            signal.close()
             if isStopping.load(ordering: .acquiring) { return }
             for (index, status) in registry?.allStatus() ?? [:] where last[index] != Seen(status) {
                 let isNewDevice = last[index]?.interface != status.interfaceIndex
@@ -94,6 +90,8 @@ final class PortStateWatch: @unchecked Sendable {
                     post(event)
                 }
             }
+            _ = signal.wait(seconds: 1)
+            signal.close()
         }
     }
     func wake() { signal.open() }
