@@ -59,7 +59,8 @@ final class PortStateWatch: @unchecked Sendable {
     /// - Parameters:
     ///   - parents: of each exception TAP its port, and its name in the kernel.
     func start(
-        _ registry: PortRegistry, parents: [UInt16: (port: UInt16, name: String)], post: @escaping (ControlEvent) -> Void
+        _ registry: PortRegistry, parents: [UInt16: (port: UInt16, name: String)],
+        post: @escaping (ControlEvent) -> Void
     ) {
         self.registry = registry
         self.parents = parents
