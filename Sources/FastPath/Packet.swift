@@ -75,8 +75,7 @@ struct Packet {
     /// Makes a packet in one buffer `count` bytes long; false when the buffer has no room.
     func resize(to count: Int) -> Bool {
         guard !isSegmented, count <= Int(mbuf.pointee.buf_len) &- headroom else { return false }
-        mbuf.pointee.data_len = UInt16(truncatingIfNeeded: count)
-        mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+        pe_mbuf_resize(mbuf, UInt16(truncatingIfNeeded: count))
         return true
     }
 

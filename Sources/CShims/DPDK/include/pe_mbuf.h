@@ -30,6 +30,8 @@ typedef struct pe_pool pe_pool;
 PE_BURST pe_mbuf *_Nullable pe_mbuf_alloc(pe_pool *pool);
 /// Fills `m` with n buffers or with none; returns 0 or -1.
 PE_BURST int pe_mbuf_alloc_bulk(pe_pool *pool, pe_mbuf *_Nonnull *_Nonnull m, uint32_t n);
+/// Makes a buffer of one segment `length` bytes long, for which it has room.
+PE_BURST void pe_mbuf_resize(pe_mbuf *m, uint16_t length);
 PE_BURST void pe_mbuf_free(pe_mbuf *m);
 PE_BURST void pe_mbuf_free_bulk(pe_mbuf *_Nonnull *_Nonnull m, uint32_t n);
 /// A second reference to all segments of `m` with its own offsets; NULL when the pool is empty.
