@@ -38,6 +38,30 @@ import Wire
         #expect(rig.members(ofVRF: "red") == [])
         #expect(rig.tables.hopCount == 0)
     }
+    @Test func whereSourcesDisagreeOnARouterMACTheLiveFPMConnectionCounts() throws {
+        let rig = try makeRoutedRig()
+        rig.connectFPM()
+        rig.kernel(RoutedMessage.rmac("10.0.0.2", rmac3))
+        rig.frame(Self.red("10.9.0.0/16", Message.hop("10.0.0.2", 7, isOnlink: true)))
+        #expect(rig.lookUp("red", "10.9.1.1") == "10.0.0.2 50000 \(rmac3)")
+        rig.frame(RoutedMessage.rmac("10.0.0.2", rmac2))
+        #expect(rig.lookUp("red", "10.9.1.1") == "10.0.0.2 50000 \(rmac2)")
+        rig.kernel(RoutedMessage.rmac("10.0.0.2", rmac3))
+        #expect(rig.lookUp("red", "10.9.1.1") == "10.0.0.2 50000 \(rmac2)")
+    }
+    @Test func twoVTEPsMayHaveOneRouterMAC() throws {
+        let rig = try makeRoutedRig()
+        rig.connectFPM()
+        rig.frame(
+            RoutedMessage.rmac("10.0.0.2", rmac2), RoutedMessage.rmac("10.0.0.3", rmac2),
+            Self.red("10.8.0.0/16", Message.hop("10.0.0.2", 7, isOnlink: true)),
+            Self.red("10.9.0.0/16", Message.hop("10.0.0.3", 7, isOnlink: true)))
+        #expect(rig.lookUp("red", "10.8.1.1") == "10.0.0.2 50000 \(rmac2)")
+        #expect(rig.lookUp("red", "10.9.1.1") == "10.0.0.3 50000 \(rmac2)")
+        rig.frame(RoutedMessage.rmac("10.0.0.2", rmac3))
+        #expect(rig.lookUp("red", "10.8.1.1") == "10.0.0.2 50000 \(rmac3)")
+        #expect(rig.lookUp("red", "10.9.1.1") == "10.0.0.3 50000 \(rmac2)")
+    }
     @Test func aRouterMACAloneMakesItsVTEPAMember() throws {
         let rig = try makeRoutedRig()
         rig.connectFPM()
