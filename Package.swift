@@ -80,6 +80,7 @@ let package = Package(
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
             path: "Tests/TestSupport"),
+        .target(name: "TestThreads", path: "Tests/TestThreads"),
         .target(
             name: "FuzzTargets",
             dependencies: ["ControlPlane", "FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"],
@@ -87,14 +88,14 @@ let package = Package(
         .testTarget(name: "FuzzTests", dependencies: ["FuzzTargets"]),
         .testTarget(name: "StyleTests"),
         .testTarget(name: "WireTests", dependencies: ["Wire", "TestSupport"]),
-        .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "CLinux"]),
+        .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "TestThreads", "CLinux"]),
         .testTarget(
             name: "FastPathTests",
             dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"]),
         .testTarget(
             name: "ControlPlaneTests",
             dependencies: [
-                "ControlPlane", "Tables", "Wire", "CLinux",
+                "ControlPlane", "Tables", "Wire", "CLinux", "TestThreads",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Recordings"]),

@@ -3,6 +3,7 @@
 import CLinux
 import Tables
 import Testing
+import TestThreads
 import Wire
 
 @testable import ControlPlane

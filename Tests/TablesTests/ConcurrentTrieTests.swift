@@ -2,6 +2,7 @@
 
 import CLinux
 import Testing
+import TestThreads
 import TestSupport
 import Wire
 

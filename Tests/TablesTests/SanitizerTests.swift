@@ -3,6 +3,7 @@
 import CLinux
 import Glibc
 import Testing
+import TestThreads
 
 @testable import Tables
 
