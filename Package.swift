@@ -68,14 +68,14 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ]),
         .target(
-            name: "CBench", path: "bench/cbench", cSettings: dpdkHeaders,
+            name: "CBench", path: "bench/sources/cbench", cSettings: dpdkHeaders,
             linkerSettings: dpdkLibraries),
         .executableTarget(
             name: "bench-cycles",
             dependencies: ["FastPath", "Tables", "Wire", "CBench", "CDPDK", "CLinux"],
-            path: "bench/cycles", swiftSettings: hot),
+            path: "bench/sources/cycles", swiftSettings: hot),
         .executableTarget(
-            name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/tables",
+            name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/sources/tables",
             swiftSettings: hot),
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
