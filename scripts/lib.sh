@@ -22,7 +22,8 @@ PACKAGES=(
   iproute2 iputils-ping traceroute ethtool procps  # namespaces and hosts of the lab
   tcpdump tshark            # captures
   python3-scapy             # scripts/packets builds what must leave with it
-  python3                   # the lab's own program
+  python3                   # the lab's own program, the benchmark commands
+  python3-matplotlib        # figures of bench/report
   user-mode-linux kmod      # the guest kernel, which has VRF and VLAN devices
   git ca-certificates       # Swift packages
 )
