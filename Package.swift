@@ -70,9 +70,12 @@ let package = Package(
         .target(
             name: "CBench", path: "bench/sources/cbench", cSettings: dpdkHeaders,
             linkerSettings: dpdkLibraries),
+        .target(
+            name: "CTwin", dependencies: ["CLinux"], path: "bench/sources/twin", cSettings: dpdkHeaders,
+            linkerSettings: dpdkLibraries),
         .executableTarget(
             name: "bench-cycles",
-            dependencies: ["FastPath", "Tables", "Wire", "CBench", "CDPDK", "CLinux"],
+            dependencies: ["FastPath", "Tables", "Wire", "CBench", "CTwin", "CDPDK", "CLinux"],
             path: "bench/sources/cycles", swiftSettings: hot),
         .executableTarget(
             name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/sources/tables",
@@ -91,7 +94,7 @@ let package = Package(
         .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "TestThreads", "CLinux"]),
         .testTarget(
             name: "FastPathTests",
-            dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "CDPDK", "CLinux"]),
+            dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "CTwin", "CDPDK", "CLinux"]),
         .testTarget(
             name: "ControlPlaneTests",
             dependencies: [

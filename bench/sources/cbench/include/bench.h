@@ -33,6 +33,11 @@ uint64_t bench_take_sent(void);
 void bench_capture(uint32_t count);
 /// A captured frame: its bytes, its full length and its port; NULL beyond the last.
 const uint8_t *_Nullable bench_captured(uint32_t index, uint32_t *length, uint16_t *port);
+/// Digests all bytes, the length and the port of the next `count` frames sent, in order, from buffers that
+/// all begin with the same bytes.
+void bench_digest_start(uint32_t count);
+/// The digest, and over how many frames it is; ends it.
+uint64_t bench_digest_take(uint32_t *frames);
 /// MAC addresses of flow `flow`, in the low 48 bits as they lie in memory.
 uint64_t bench_destination(uint32_t flow);
 uint64_t bench_source(uint32_t source);

@@ -1,0 +1,621 @@
+// The two passes over a burst of known unicast, as a C program would do them.
+#include "twin.h"
+#include "packet.h"
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+#include <rte_ring.h>
+#include <stdlib.h>
+
+enum { BURST = 32, LANE = 64, ETHDEVS = 64, FROM_TUNNEL = UINT32_MAX, HOP_DISTANCE = 8, CONTIGUOUS = 192 };
+
+struct context {
+  struct rte_mbuf *mbuf;
+  uint8_t *frame;
+  uint64_t destination_key;
+  const uint8_t *destination_bucket;
+  uint64_t source_key;
+  const uint8_t *source_bucket;
+  uint32_t hash, ingress;
+  uint16_t domain;
+  uint8_t marks;
+};
+struct routed {
+  struct rte_mbuf *mbuf;
+  uint8_t *frame;
+  uint64_t key;
+  const uint8_t *bucket;
+  uint64_t source_key;
+  uint32_t ingress, route;
+  uint16_t vrf;
+};
+struct lane {
+  uint32_t count;
+  uint16_t port;
+  uint64_t bytes, io;
+  struct rte_mbuf *packets[LANE];
+} __attribute__((aligned(64)));
+
+struct twin_worker {
+  struct reader reader;
+  struct counters counters;
+  struct learn_ring learning;
+  struct worker_io io;
+  uint8_t usable;
+  uint32_t bridged, routed;
+  // Requests and packets that would need work between bursts; the twin has none.
+  uint64_t requests_head, requests_tail;
+  uint32_t waiting;
+  uint64_t dirty;
+  uint64_t unsupported;
+  const char *why;
+  struct rte_mbuf *received[BURST] __attribute__((aligned(64)));
+  struct context contexts[BURST] __attribute__((aligned(64)));
+  struct routed routes[BURST] __attribute__((aligned(64)));
+  struct lane lanes[ETHDEVS];
+};
+
+// What the twin does not do: any packet that is no known unicast, and every fault.
+static __attribute__((noinline, cold)) void unsupported(struct twin_worker *w, struct rte_mbuf *m, const char *why) {
+  if (!w->unsupported++) w->why = why;
+  rte_pktmbuf_free(m);
+}
+#define REFUSE(why)           \
+  do {                        \
+    unsupported(w, m, (why)); \
+    return false;             \
+  } while (0)
+
+HOT void count2(uint64_t *counters, size_t index, unsigned which, uint64_t bytes) {
+  uint64_t *at = counters + index * 8 + which;
+  pe_count(at, 1);
+  pe_count(at + 1, bytes);
+}
+
+// Tx lanes.
+
+static __attribute__((noinline)) void flush(struct twin_worker *w, const struct state *s, unsigned ethdev) {
+  struct lane *lane = &w->lanes[ethdev];
+  uint32_t count = lane->count;
+  if (unlikely(io_features(lane->io) & IO_SHARED_QUEUE)) {
+    for (uint32_t i = 0; i < count; i++) unsupported(w, lane->packets[i], "a tx queue that workers share");
+    count = 0;
+  } else {
+    uint32_t sent = rte_eth_tx_burst(io_ethdev(lane->io), w->io.worker, lane->packets, (uint16_t)count);
+    for (uint32_t i = sent; unlikely(i < count); i++) {
+      lane->bytes -= lane->packets[i]->pkt_len;
+      unsupported(w, lane->packets[i], "a port that does not take packets");
+    }
+    count = sent;
+  }
+  pe_count(w->counters.totals + TOTAL_SENT, count);
+  if (lane->port < s->port_count) {
+    uint64_t *at = w->counters.ports + (size_t)lane->port * 8 + PORT_TX;
+    pe_count(at, count);
+    pe_count(at + 1, lane->bytes);
+  }
+  lane->count = 0;
+  lane->bytes = 0;
+  w->dirty &= ~(1ull << ethdev);
+}
+
+HOT bool transmit(struct twin_worker *w, const struct state *s, struct rte_mbuf *m, uint16_t port, uint64_t io) {
+  uint16_t ethdev = io_ethdev(io);
+  if (unlikely(io_kind(io) != IO_ETHDEV || ethdev >= ETHDEVS)) REFUSE("a port that is no ethdev");
+  if (unlikely(m->nb_segs != 1 && !(io_features(io) & IO_MULTI_SEGMENT))) REFUSE("a port that takes no chains");
+  struct lane *lane = &w->lanes[ethdev];
+  uint32_t end = lane->count;
+  lane->packets[end] = m;
+  lane->count = end + 1;
+  lane->bytes += m->pkt_len;
+  if (end == 0) {
+    lane->io = io;
+    lane->port = port;
+    w->dirty |= 1ull << ethdev;
+  } else if (unlikely(end + 1 == LANE)) {
+    flush(w, s, ethdev);
+  }
+  return true;
+}
+HOT uint64_t port_io(const struct worker_io *io, uint16_t port) {
+  return port < io->port_capacity ? pe_load64(io->ports + port) : 0;
+}
+
+// Pass 1.
+
+HOT void trim(struct rte_mbuf *m, uint32_t length) {
+  m->pkt_len = length;
+  m->data_len = (uint16_t)length;
+}
+HOT void remove_front(struct rte_mbuf *m, uint16_t length) {
+  m->data_off += length;
+  m->data_len -= length;
+  m->pkt_len -= length;
+}
+HOT uint8_t *add_front(struct rte_mbuf *m, uint16_t length) {
+  m->data_off -= length;
+  m->data_len += length;
+  m->pkt_len += length;
+  return rte_pktmbuf_mtod(m, uint8_t *);
+}
+HOT bool is_routable(uint32_t address) {
+  uint8_t first = (uint8_t)address;
+  return (uint8_t)(first - 1) < 223 && first != 127 && first != 169;
+}
+
+HOT bool start_routing(
+    struct twin_worker *w, const struct state *s, const struct counters *c, struct rte_mbuf *m, uint32_t ingress,
+    uint16_t vrf, uint64_t source_key) {
+  uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+  if (unlikely(m->data_len < 38 || load16(frame + 12) != TYPE_IPV4 || frame[14] != 0x45))
+    REFUSE("a routed packet that is not IPv4 without options");
+  uint32_t total = swap16(load16(frame + 16));
+  if (unlikely(total < IPV4 || ETHERNET + total > m->pkt_len || !is_ipv4_checksum_right(frame + ETHERNET)))
+    REFUSE("a broken IPv4 header");
+  if (unlikely(!is_routable(load32(frame + 26)) || !is_routable(load32(frame + 30))))
+    REFUSE("an address that is not routed");
+  if (unlikely(load32(frame + 34) == DHCP_TO_CLIENT || vrf == 0)) REFUSE("DHCP, or a gateway that does not route");
+  if (unlikely(ETHERNET + total != m->pkt_len)) {
+    if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
+    trim(m, ETHERNET + total);
+  }
+  uint64_t key = scoped_key(vrf, __builtin_bswap32(load32(frame + 30)));
+  const uint8_t *bucket = bucket_of(&s->hosts.table, key);
+  pe_prefetch(bucket);
+  struct routed *r = &w->routes[w->routed++];
+  r->mbuf = m;
+  r->frame = frame;
+  r->key = key;
+  r->bucket = bucket;
+  r->source_key = source_key;
+  r->ingress = ingress;
+  r->vrf = vrf;
+  count2(c->vrfs, vrf, ingress == FROM_TUNNEL ? VRF_TUNNEL_IN : VRF_LOCAL_IN, m->pkt_len);
+  return false;
+}
+
+// A frame on an underlay port; true when `x` is filled for pass 2.
+HOT bool terminate(
+    struct twin_worker *w, const struct state *s, const struct counters *c, const struct port_entry *entry,
+    struct rte_mbuf *m, struct context *x) {
+  uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+  uint32_t available = m->data_len, offset, end;
+  if (unlikely(available < ETHERNET + IPV4)) REFUSE("a short frame");
+  uint64_t source = source_mac(frame);
+  if (unlikely(is_group(source) || source == entry->mac)) REFUSE("a wrong source MAC");
+  const uint8_t *ip = frame + ETHERNET;
+  uint16_t type = load16(frame + 12);
+  bool is_ipv6 = false;
+  if (likely(type == TYPE_IPV4)) {
+    if (unlikely(ip[0] != 0x45)) REFUSE("outer IPv4 options");
+    if (unlikely(ip[9] != PROTOCOL_UDP || !is_local_ipv4(s, load32(ip + 16)))) REFUSE("no UDP for this node");
+    uint32_t total = swap16(load16(ip + 2));
+    if (unlikely(ETHERNET + total > m->pkt_len || total < IPV4)) REFUSE("an outer length that is wrong");
+    if (unlikely(!is_ipv4_checksum_right(ip))) REFUSE("an outer checksum that is wrong");
+    if (unlikely(is_fragment(ip))) REFUSE("an outer fragment");
+    offset = ETHERNET + IPV4;
+    end = ETHERNET + total;
+  } else {
+    if (unlikely(type != TYPE_IPV6 || available < ETHERNET + IPV6 || ip[0] >> 4 != 6)) REFUSE("no IP");
+    if (unlikely(!is_local_ipv6(s, load64(ip + 24), load64(ip + 32)))) REFUSE("not for this node");
+    uint32_t total = IPV6 + swap16(load16(ip + 4));
+    if (unlikely(ETHERNET + total > m->pkt_len)) REFUSE("an outer length that is wrong");
+    if (unlikely(ip[6] != PROTOCOL_UDP)) REFUSE("no UDP, or behind extension headers");
+    is_ipv6 = true;
+    offset = ETHERNET + IPV6;
+    end = ETHERNET + total;
+  }
+  uint32_t inner = offset + UDP + VXLAN;
+  uint32_t limit = end < available ? end : available;
+  if (unlikely(inner > limit)) REFUSE("no room for VXLAN");
+  const uint8_t *udp = frame + offset;
+  uint16_t port = load16(udp + 2);
+  if (unlikely(!is_vxlan_port(s, port))) REFUSE("no VXLAN port");
+  uint32_t length = swap16(load16(udp + 4));
+  if (unlikely(length < UDP + VXLAN || offset + length > end)) REFUSE("an outer UDP length that is wrong");
+  if (unlikely(load16(udp + 6) != 0)) {
+    // RTE_MBUF_F_RX_L4_CKSUM_GOOD: the NIC has looked.
+    bool known = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+    if (unlikely(m->nb_segs != 1)) REFUSE("a checksum over a chain");
+    if (!known && !twin_udp_checksum_right(frame, offset, length, is_ipv6)) REFUSE("an outer UDP checksum");
+  }
+  if (unlikely(!(udp[UDP] & 0x08))) REFUSE("no VNI flag");
+  uint32_t vni = __builtin_bswap32(load32(udp + UDP + 4)) >> 8;
+  uint32_t target = pe_load32_relaxed(s->vnis + vni);
+  uint32_t tunnel = likely(!is_ipv6) ? vtep_ipv4(s, load32(ip + 12)) : vtep_ipv6(s, load64(ip + 8), load64(ip + 16));
+  if (unlikely(tunnel == MISS)) REFUSE("an unknown VTEP");
+  end = offset + length;
+  limit = end < available ? end : available;
+  if (unlikely(inner + ETHERNET > limit)) REFUSE("a short inner frame");
+  uint8_t *in = frame + inner;
+  uint64_t destination = destination_mac(in);
+  if (unlikely(is_group(source_mac(in)))) REFUSE("a group as inner source");
+  uint8_t ecn = is_ipv6 ? frame[15] >> 4 & 3 : frame[15] & 3;
+  if (unlikely(ecn)) REFUSE("an outer ECN mark");
+  uint16_t domain = target >> 24 == TARGET_DOMAIN ? (uint16_t)target : 0;
+  const struct domain *record = s->domains + domain;
+  if (likely(domain && record->vni_word == vni << 8)) {
+    if (unlikely(record->vxlan_port != port)) REFUSE("the VNI of another port");
+    if (unlikely(!is_member(s, domain, tunnel))) REFUSE("a VTEP that is no member");
+    if (unlikely(is_reserved(destination))) REFUSE("a reserved address");
+  } else {
+    uint16_t vrf = target >> 24 == TARGET_VRF ? (uint16_t)target : 0;
+    const struct vrf *l3 = s->vrfs + vrf;
+    if (unlikely(!vrf || l3->vni_word != vni << 8)) REFUSE("an unknown VNI");
+    if (unlikely(l3->vxlan_port != port)) REFUSE("the VNI of another port");
+    if (unlikely(!is_member(s, s->vrf_member_base + vrf, tunnel))) REFUSE("a VTEP that is no member");
+    if (unlikely(destination != l3->router_mac || !l3->router_mac)) REFUSE("another router's MAC");
+    if (unlikely(end != m->pkt_len)) {
+      if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
+      trim(m, end);
+    }
+    remove_front(m, (uint16_t)inner);
+    return start_routing(w, s, c, m, FROM_TUNNEL, vrf, 0);
+  }
+  if (unlikely(end != m->pkt_len)) {
+    if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
+    trim(m, end);
+  }
+  remove_front(m, (uint16_t)inner);
+  count2(c->domains, domain, TUNNEL_IN, m->pkt_len);
+  if (unlikely(destination == record->gateway_mac && destination))
+    return start_routing(w, s, c, m, FROM_TUNNEL, record->vrf, 0);
+  uint32_t left = m->data_len;
+  if (unlikely(left < 38 || load16(in + 12) != TYPE_IPV4)) REFUSE("no inner IPv4");
+  if (unlikely(load32(in + 34) == DHCP_TO_CLIENT)) REFUSE("DHCP");
+  uint64_t key = scoped_key(domain, destination);
+  const uint8_t *bucket = bucket_of(&s->fdb, key);
+  pe_prefetch(bucket);
+  x->mbuf = m;
+  x->frame = in;
+  x->destination_key = key;
+  x->destination_bucket = bucket;
+  x->ingress = FROM_TUNNEL;
+  x->domain = domain;
+  return true;
+}
+
+// A frame on a circuit port; true when `x` is filled for pass 2.
+HOT bool admit(
+    struct twin_worker *w, const struct state *s, const struct counters *c, const uint8_t *marks,
+    const struct port_entry *entry, struct rte_mbuf *m, struct context *x) {
+  uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
+  if (unlikely(m->data_len < ETHERNET + TAG)) REFUSE("a short frame");
+  uint64_t source = source_mac(frame), destination = destination_mac(frame);
+  if (unlikely(is_group(source) || source == 0)) REFUSE("a wrong source MAC");
+  if (unlikely(is_reserved(destination))) REFUSE("a reserved address");
+  uint32_t circuit = entry->untagged_circuit;
+  bool is_tagged = false;
+  if (load16(frame + 12) == TYPE_VLAN) {
+    uint16_t vlan = swap16(load16(frame + 14)) & 0xFFF;
+    if (vlan == 0) {
+      is_tagged = true;
+    } else if (entry->vlan_circuits && entry->vlan_circuits[vlan] != NO_CIRCUIT) {
+      circuit = entry->vlan_circuits[vlan];
+      is_tagged = true;
+    }
+  }
+  if (unlikely(circuit == NO_CIRCUIT)) REFUSE("an unknown VLAN");
+  uint16_t domain = s->circuits[circuit].domain;
+  if (unlikely(domain == 0)) REFUSE("a circuit without domain");
+  const struct domain *record = s->domains + domain;
+  if (unlikely(record->gateway_mac == source)) REFUSE("the gateway's MAC as source");
+  if (is_tagged) {
+    pop_tag(frame);
+    remove_front(m, TAG);
+    frame += TAG;
+  }
+  count2(c->domains, domain, CIRCUIT_IN, m->pkt_len);
+  uint64_t source_key = scoped_key(domain, source);
+  const uint8_t *source_bucket = bucket_of(&s->fdb, source_key);
+  pe_prefetch(source_bucket);
+  pe_prefetch(marks + ((source_bucket - s->fdb.buckets) >> 6) * 5);
+  if (destination == record->gateway_mac && destination)
+    return start_routing(w, s, c, m, circuit, record->vrf, source_key);
+  if (unlikely(!is_plain(frame, m->data_len))) REFUSE("no plain TCP or UDP");
+  if (unlikely(load32(frame + 34) == DHCP_TO_CLIENT)) REFUSE("DHCP");
+  uint64_t key = scoped_key(domain, destination);
+  const uint8_t *bucket = bucket_of(&s->fdb, key);
+  pe_prefetch(bucket);
+  x->mbuf = m;
+  x->frame = frame;
+  x->destination_key = key;
+  x->destination_bucket = bucket;
+  x->source_key = source_key;
+  x->source_bucket = source_bucket;
+  x->hash = plain_hash(frame);
+  x->ingress = circuit;
+  x->domain = domain;
+  x->marks = frame[15] & 3;
+  return true;
+}
+
+HOT void prefetch_frame(struct rte_mbuf *const *packets, uint32_t index, uint32_t count) {
+  if (index + 3 < count) pe_prefetch(rte_pktmbuf_mtod(packets[index + 3], void *));
+}
+HOT bool is_whole(struct twin_worker *w, struct rte_mbuf *m) {
+  if (unlikely(m->nb_segs != 1 && m->data_len < CONTIGUOUS)) REFUSE("a chain of short segments");
+  return true;
+}
+
+static __attribute__((noinline)) uint32_t terminate_run(
+    struct twin_worker *w, const struct state *state, uint32_t index, uint32_t count, uint16_t port) {
+  const struct state s = *state;
+  const struct counters c = w->counters;
+  const struct port_entry *entry = s.ports + port;
+  uint32_t kept = w->bridged;
+  while (index < count && w->received[index]->port == port) {
+    struct rte_mbuf *m = w->received[index++];
+    prefetch_frame(w->received, index, count);
+    if (is_whole(w, m) && terminate(w, &s, &c, entry, m, &w->contexts[kept])) kept++;
+  }
+  w->bridged = kept;
+  return index;
+}
+static __attribute__((noinline)) uint32_t admit_run(
+    struct twin_worker *w, const struct state *state, uint32_t index, uint32_t count, uint16_t port) {
+  const struct state s = *state;
+  const struct counters c = w->counters;
+  const struct port_entry *entry = s.ports + port;
+  const uint8_t *marks = w->learning.marks;
+  uint32_t kept = w->bridged;
+  while (index < count && w->received[index]->port == port) {
+    struct rte_mbuf *m = w->received[index++];
+    prefetch_frame(w->received, index, count);
+    if (is_whole(w, m) && admit(w, &s, &c, marks, entry, m, &w->contexts[kept])) kept++;
+  }
+  w->bridged = kept;
+  return index;
+}
+static void classify(struct twin_worker *w, const struct state *s, uint32_t count) {
+  w->bridged = w->routed = 0;
+  for (uint32_t index = 0; index < count;) {
+    uint16_t port = w->received[index]->port;
+    uint8_t role = port < s->port_count ? s->ports[port].role : 0;
+    if (role == ROLE_UNDERLAY) index = terminate_run(w, s, index, count, port);
+    else if (role == ROLE_CIRCUITS) index = admit_run(w, s, index, count, port);
+    else unsupported(w, w->received[index++], "a port of another role");
+  }
+}
+
+// Pass 2.
+
+HOT bool learn(
+    struct twin_worker *w, const struct state *s, uint8_t *marks, uint8_t period, uint64_t key,
+    const uint8_t *bucket, uint32_t circuit, struct rte_mbuf *m) {
+  uint32_t slot;
+  uint32_t value = find(&s->fdb, key, bucket, &slot);
+  // A circuit, and the one that it came from.
+  if (unlikely(value >> 30 != 0 || (value & 0xFFFFFF) != circuit)) REFUSE("a source to be learned");
+  if (pe_load8_relaxed(marks + slot) != period) pe_store8_relaxed(marks + slot, period);
+  return true;
+}
+
+HOT bool send_encapsulated(
+    struct twin_worker *w, const struct state *s, struct rte_mbuf *m, const uint8_t *frame,
+    const struct adjacency *a, uint32_t vni_word, uint16_t vxlan_port, uint32_t hash, uint8_t marks) {
+  uint32_t length = m->pkt_len;
+  if (unlikely(marks | (a->flags & ADJACENCY_COPIES))) REFUSE("marks for the outer header");
+  if (likely(!(a->flags & ADJACENCY_IPV6))) {
+    encapsulate_ipv4(add_front(m, a->header_length), a, vni_word, vxlan_port, hash, length);
+  } else {
+    if (unlikely(m->nb_segs != 1)) REFUSE("a checksum over a chain");
+    uint64_t sum = a->flags & ADJACENCY_ZERO_CHECKSUM ? 0 : twin_inner_sum(frame, length);
+    encapsulate_ipv6(add_front(m, a->header_length), a, vni_word, vxlan_port, hash, length, sum);
+  }
+  return transmit(w, s, m, a->port, port_io(&w->io, a->port));
+}
+HOT bool fits(const struct rte_mbuf *m, const struct adjacency *a) {
+  return m->pkt_len + a->header_length - ETHERNET <= a->mtu && m->data_off >= a->header_length;
+}
+
+HOT bool send_to_circuit(
+    struct twin_worker *w, const struct state *s, const struct counters *c, struct rte_mbuf *m, uint8_t *frame,
+    uint16_t domain, uint32_t index) {
+  const struct circuit *circuit = s->circuits + index;
+  uint64_t io = port_io(&w->io, circuit->port);
+  uint32_t length = m->pkt_len;
+  if (unlikely(length - ETHERNET > io_mtu(io))) REFUSE("a frame that is too big");
+  if (circuit->vlan) {
+    if (unlikely(m->data_off < TAG)) REFUSE("no headroom");
+    push_tag(frame, circuit->vlan);
+    add_front(m, TAG);
+  }
+  count2(c->domains, domain, CIRCUIT_OUT, length);
+  return transmit(w, s, m, circuit->port, io);
+}
+
+HOT bool resolve_one(
+    struct twin_worker *w, const struct state *s, const struct counters *c, uint8_t *marks, uint8_t period,
+    struct context *x) {
+  struct rte_mbuf *m = x->mbuf;
+  bool from_tunnel = x->ingress == FROM_TUNNEL;
+  if (!from_tunnel && !learn(w, s, marks, period, x->source_key, x->source_bucket, x->ingress, m)) return false;
+  if (unlikely(is_group(x->destination_key))) REFUSE("a group as destination");
+  uint32_t value = find(&s->fdb, x->destination_key, x->destination_bucket, NULL);
+  uint32_t kind = value >> 30, index = value & 0xFFFFFF;
+  if (kind == 0) {
+    if (unlikely(index == x->ingress)) REFUSE("back to its circuit");
+    if (unlikely(s->circuits[index].domain != x->domain)) REFUSE("a circuit of another domain");
+    return send_to_circuit(w, s, c, m, x->frame, x->domain, index);
+  }
+  if (unlikely(kind != 1 || from_tunnel)) REFUSE("an unknown destination, or behind a tunnel both ways");
+  const struct tunnel *tunnel = s->tunnels + index;
+  if (unlikely(tunnel->unusable != w->usable)) REFUSE("a tunnel without path");
+  const struct adjacency *a = path_of(s, tunnel, x->hash);
+  if (unlikely(!fits(m, a))) REFUSE("a frame that is too big");
+  const struct domain *record = s->domains + x->domain;
+  count2(c->domains, x->domain, TUNNEL_OUT, m->pkt_len);
+  return send_encapsulated(w, s, m, x->frame, a, record->vni_word, record->vxlan_port, x->hash, x->marks);
+}
+static __attribute__((noinline)) void resolve(struct twin_worker *w, const struct state *state) {
+  const struct state s = *state;
+  const struct counters c = w->counters;
+  uint8_t *marks = w->learning.marks;
+  uint8_t period = pe_load8_relaxed(w->learning.period);
+  for (uint32_t i = 0; i < w->bridged; i++) resolve_one(w, &s, &c, marks, period, &w->contexts[i]);
+}
+
+// Routing: lookup, then the hop that it leads to, then what the hop leads to.
+
+HOT const uint64_t *hop_of(const struct state *s, uint32_t route) { return s->hops + (size_t)route * HOP_WORDS; }
+HOT void prefetch_hop(const struct state *s, const struct counters *c, const struct routed *r) {
+  if (unlikely(r->route == MISS)) return;
+  const uint64_t *hop = hop_of(s, r->route);
+  uint64_t head = pe_load64_relaxed(hop);
+  pe_prefetch_write(c->vrfs + (size_t)r->vrf * 8);
+  if ((head >> 48 & 15) == HOP_BRIDGE) {
+    uint16_t domain = (uint16_t)hop[1];
+    pe_prefetch(bucket_of(&s->fdb, scoped_key(domain, head & 0xFFFFFFFFFFFF)));
+    pe_prefetch_write(c->domains + (size_t)domain * 8);
+  }
+}
+HOT bool look(
+    struct twin_worker *w, const struct state *s, uint8_t *marks, uint8_t period, struct routed *r) {
+  struct rte_mbuf *m = r->mbuf;
+  r->route = MISS;
+  if (r->source_key &&
+      !learn(w, s, marks, period, r->source_key, bucket_of(&s->fdb, r->source_key), r->ingress, m))
+    return false;
+  uint32_t route = find(&s->hosts.table, r->key, r->bucket, NULL);
+  if (unlikely(route >> 28)) REFUSE("no host route to a hop");
+  r->route = route;
+  pe_prefetch(hop_of(s, route));
+  return true;
+}
+HOT void rewrite(struct routed *r, uint64_t destination, uint64_t source) {
+  decrement_ttl(r->frame + ETHERNET);
+  store64(r->frame, destination | source << 48);
+  store32(r->frame + 8, (uint32_t)(source >> 16));
+}
+HOT bool forward(struct twin_worker *w, const struct state *s, const struct counters *c, struct routed *r) {
+  struct rte_mbuf *m = r->mbuf;
+  const uint64_t *hop = hop_of(s, r->route);
+  uint64_t head = pe_load64_relaxed(hop), mac = head & 0xFFFFFFFFFFFF;
+  if (unlikely(r->frame[ETHERNET + 8] <= 1)) REFUSE("a TTL that is used up");
+  if (unlikely(head >> 52 & 15)) REFUSE("a hop that is not usable");
+  uint64_t from = pe_load64_relaxed(hop + 2);
+  uint32_t length = m->pkt_len;
+  if ((head >> 48 & 15) == HOP_TUNNEL) {
+    const struct tunnel *tunnel = s->tunnels + (uint32_t)hop[1];
+    if (unlikely(tunnel->unusable != w->usable)) REFUSE("a tunnel without path");
+    if (unlikely(!is_plain(r->frame, m->data_len))) REFUSE("no plain TCP or UDP");
+    uint32_t hash = plain_hash(r->frame);
+    const struct adjacency *a = path_of(s, tunnel, hash);
+    if (unlikely(!fits(m, a))) REFUSE("a packet that is too big");
+    count2(c->vrfs, r->vrf, VRF_TUNNEL_OUT, length);
+    rewrite(r, mac, from & 0xFFFFFFFFFFFF);
+    return send_encapsulated(
+        w, s, m, r->frame, a, (uint32_t)(hop[1] >> 32), (uint16_t)(from >> 48), hash, r->frame[15] & 3);
+  }
+  if (unlikely((head >> 48 & 15) != HOP_BRIDGE)) REFUSE("a hop behind a routed port");
+  uint16_t domain = (uint16_t)hop[1];
+  uint64_t key = scoped_key(domain, mac);
+  uint32_t value = find(&s->fdb, key, bucket_of(&s->fdb, key), NULL);
+  if (unlikely(value >> 30)) REFUSE("a neighbour that is behind no circuit");
+  uint32_t index = value & 0xFFFFFF;
+  if (unlikely(s->circuits[index].domain != domain)) REFUSE("a circuit of another domain");
+  count2(c->vrfs, r->vrf, VRF_LOCAL_OUT, length);
+  rewrite(r, mac, from & 0xFFFFFFFFFFFF);
+  return send_to_circuit(w, s, c, m, r->frame, domain, index);
+}
+static __attribute__((noinline)) void look_up(struct twin_worker *w, const struct state *state, uint32_t count) {
+  const struct state s = *state;
+  const struct counters c = w->counters;
+  uint8_t *marks = w->learning.marks;
+  uint8_t period = pe_load8_relaxed(w->learning.period);
+  struct routed *routes = w->routes;
+  for (uint32_t i = 0; i < count; i++) {
+    look(w, &s, marks, period, &routes[i]);
+    if (i >= HOP_DISTANCE) prefetch_hop(&s, &c, &routes[i - HOP_DISTANCE]);
+  }
+  for (uint32_t i = count < HOP_DISTANCE ? 0 : count - HOP_DISTANCE; i < count; i++) prefetch_hop(&s, &c, &routes[i]);
+}
+static __attribute__((noinline)) void follow(struct twin_worker *w, const struct state *state, uint32_t count) {
+  const struct state s = *state;
+  const struct counters c = w->counters;
+  for (uint32_t i = 0; i < count; i++)
+    if (likely(w->routes[i].route != MISS)) forward(w, &s, &c, &w->routes[i]);
+}
+
+// The loop.
+
+HOT void run(struct twin_worker *w, const struct state *s, uint32_t count) {
+  pe_count(w->counters.totals + TOTAL_RECEIVED, count);
+  classify(w, s, count);
+  if (w->bridged) resolve(w, s);
+  if (w->routed) {
+    look_up(w, s, w->routed);
+    follow(w, s, w->routed);
+  }
+  while (w->dirty) flush(w, s, (unsigned)__builtin_ctzll(w->dirty));
+}
+static uint32_t poll_ethdev(struct twin_worker *w, const struct state *s, struct polled_queue queue) {
+  uint32_t count = rte_eth_rx_burst(queue.ethdev, queue.queue, w->received, BURST);
+  if (!count) return 0;
+  uint64_t bytes = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    bytes += w->received[i]->pkt_len;
+    w->received[i]->port = queue.port;
+  }
+  if (likely(queue.port < s->port_count)) {
+    uint64_t *at = w->counters.ports + (size_t)queue.port * 8 + PORT_RX;
+    pe_count(at, count);
+    pe_count(at + 1, bytes);
+  }
+  if (unlikely(queue.features & QUEUE_SHARES_BUFFERS)) {
+    for (uint32_t i = 0; i < count; i++) unsupported(w, w->received[i], "a port that shares buffers");
+    return count;
+  }
+  run(w, s, count);
+  return count;
+}
+static uint32_t poll_once(struct twin_worker *w) {
+  struct poll_slot *slot = w->io.polled;
+  uint64_t generation = pe_load64(&slot->generation);
+  pe_store64(&slot->seen, generation);
+  const struct polled_queue *queues = slot->banks + (generation & 1) * QUEUES_PER_BANK;
+  uint32_t queue_count = generation & 1 ? slot->count1 : slot->count0;
+  uint64_t epoch = pe_load64(w->reader.shared + 1);
+  if (pe_load64_relaxed(w->reader.slot) != epoch) {
+    pe_store64(w->reader.slot, epoch);
+    pe_fence();
+  }
+  const struct state *s = (const struct state *)pe_load64(w->reader.shared);
+  void **received = (void **)w->received;
+  uint32_t total = rte_ring_dequeue_burst(w->io.exception_ring, received, BURST, NULL);
+  for (uint32_t i = 0; unlikely(i < total); i++) unsupported(w, w->received[i], "a frame of the host");
+  uint32_t kernel = rte_ring_dequeue_burst(w->io.rx_ring, received, BURST, NULL);
+  for (uint32_t i = 0; unlikely(i < kernel); i++) unsupported(w, w->received[i], "a frame of a kernel port");
+  total += kernel;
+  for (uint32_t i = 0; i < queue_count; i++) total += poll_ethdev(w, s, queues[i]);
+  if (unlikely(pe_load64_relaxed(&w->requests_head) != pe_load64_relaxed(&w->requests_tail) || w->waiting))
+    w->unsupported++;
+  return total;
+}
+
+uint64_t twin_worker_poll(twin_worker *w, uint64_t packets) {
+  pe_store64(&w->io.polled->seen, 0);
+  pe_fence();
+  uint64_t total = 0;
+  while (total < packets) total += poll_once(w);
+  pe_store64(w->reader.slot, 0);
+  pe_store64(&w->io.polled->seen, UINT64_MAX);
+  return total;
+}
+
+twin_worker *twin_worker_create(const twin_views *views) {
+  twin_worker *w = aligned_alloc(64, (sizeof *w + 63) / 64 * 64);
+  if (!w) return NULL;
+  memset(w, 0, sizeof *w);
+  w->reader = *(const struct reader *)views->reader;
+  w->counters = *(const struct counters *)views->counters;
+  w->learning = *(const struct learn_ring *)views->learning;
+  w->io = *(const struct worker_io *)views->io;
+  w->usable = views->usable;
+  return w;
+}
+void twin_worker_free(twin_worker *w) { free(w); }
+uint64_t twin_worker_unsupported(const twin_worker *w, const char **why) {
+  *why = w->why;
+  return w->unsupported;
+}
