@@ -4,18 +4,20 @@
 #include <linux/perf_event.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
+#include <rte_ring.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAX_BUFFERS = 16384, MAX_CAPTURED = 256, CAPTURED_BYTES = 192 };
+enum { MAX_BUFFERS = 16384, MAX_CAPTURED = 1024, CAPTURED_BYTES = 2048, MAX_BURST = 64, PAYLOAD = 0x5A };
 
+static struct rte_mempool *packet_pool;
 static struct rte_mbuf *buffers[MAX_BUFFERS];
 static uint32_t buffer_count, buffer_next;
 static struct bench_traffic traffic;
-static uint32_t flow_next;
-static uint64_t sent;
+static struct rte_ring *punts;
+static struct bench_ends ends;
 static uint32_t capture_wanted, captured;
 static struct { uint8_t bytes[CAPTURED_BYTES]; uint32_t length; uint16_t port; } captures[MAX_CAPTURED];
 static uint16_t source_port = UINT16_MAX;
@@ -36,61 +38,112 @@ static inline void put_mac(uint8_t *at, uint64_t m) {
 static inline void put16(uint8_t *at, uint16_t v) { v = __builtin_bswap16(v); memcpy(at, &v, 2); }
 static inline void put32(uint8_t *at, uint32_t v) { v = __builtin_bswap32(v); memcpy(at, &v, 4); }
 
-static inline void write_frame(uint8_t *p, const struct bench_traffic *t, uint32_t flow) {
-  if (t->outer) memcpy(p, t->header, 128); else memcpy(p, t->header, 64);
-  uint8_t *inner = p + t->outer;
-  uint32_t vni = flow & (t->vnis - 1);
+/// Adds what flow 0 had not to the Internet checksum at `field` (RFC 1624); the words of the sum, host order.
+static inline void add_to_checksum(uint8_t *field, uint32_t words) {
+  uint16_t raw;
+  memcpy(&raw, field, 2);
+  uint32_t sum = (uint16_t)~__builtin_bswap16(raw) + words;
+  sum = (sum & 0xffff) + (sum >> 16);
+  put16(field, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+}
+
+static inline void write_outer(uint8_t *p, const struct bench_traffic *t, uint32_t flow) {
+  uint32_t vtep = t->vtep + (flow & (t->vteps - 1)), vni = t->vni + (flow & (t->vnis - 1));
+  uint16_t entropy = (uint16_t)(0xc000 | (flow & 0x3fff));
+  // The template's addresses end in 0.0.
   if (t->outer == 50) {
-    uint32_t v = t->vtep + (flow & (t->vteps - 1));
-    put16(p + 28, (uint16_t)v);
-    // The template's checksum is for a source that ends in 0.0.
-    uint16_t field;
-    memcpy(&field, p + 24, 2);
-    uint32_t sum = (uint16_t)~__builtin_bswap16(field) + v;
-    put16(p + 24, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
-    put16(p + 34, (uint16_t)(0xc000 | (flow & 0x3fff)));
-    put32(p + 46, (t->vni + vni) << 8);
-  } else if (t->outer == 70) {
-    put16(p + 36, (uint16_t)(t->vtep + (flow & (t->vteps - 1))));
-    put16(p + 54, (uint16_t)(0xc000 | (flow & 0x3fff)));
-    put32(p + 66, (t->vni + vni) << 8);
+    put16(p + 28, (uint16_t)vtep);
+    add_to_checksum(p + 24, vtep);
+    put16(p + 34, entropy);
+    put32(p + 46, vni << 8);
+  } else {
+    put16(p + 36, (uint16_t)vtep);
+    put16(p + 54, entropy);
+    put32(p + 66, vni << 8);
   }
+}
+
+static inline void write_flow(uint8_t *p, const struct bench_traffic *t, const bench_frame *f, uint32_t flow) {
+  if (t->outer || f->length > 64) memcpy(p, f->header, 128); else memcpy(p, f->header, 64);
+  if (t->outer) write_outer(p, t, flow);
+  uint8_t *inner = p + t->outer;
   put_mac(inner, t->router ? t->router : bench_destination(flow));
   put_mac(inner + 6, bench_source(flow & (t->sources - 1)));
   uint8_t *ip = inner + 14;
-  if (t->tagged) { put16(inner + 14, (uint16_t)(1 + vni)); ip += 4; }
+  if (t->tagged) { put16(inner + 14, (uint16_t)(1 + (flow & (t->vnis - 1)))); ip += 4; }
+  // The template's source is 10.0.0.0, its destination's lower half and its source port are 0.
+  uint32_t words = (flow >> 16) + (flow & 0xffff);
   put32(ip + 12, 0x0a000000u + flow);
   if (t->destinations) {
-    // The template's checksum is for 10.0.0.0 to 10.128.0.0.
-    uint32_t sum = (flow >> 16) * 2 + (flow & 0xffff) * 2;
-    uint16_t field;
-    put32(ip + 16, 0x0a800000u + flow);
-    memcpy(&field, ip + 10, 2);
-    sum += (uint16_t)~__builtin_bswap16(field);
-    sum = (sum & 0xffff) + (sum >> 16);
-    put16(ip + 10, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+    uint32_t offset = flow << t->destination_shift;
+    put32(ip + 16, t->destinations + offset);
+    words += (offset >> 16) + (offset & 0xffff);
+    add_to_checksum(ip + 10, words);
   }
   put16(ip + 20, (uint16_t)flow);
+  if (t->checksum) add_to_checksum(ip + 26, words + (flow & 0xffff));
 }
 
-static uint16_t source_rx(void *q, struct rte_mbuf **m, uint16_t n) {
-  if (((struct queue *)q)->port != source_port) return 0;
-  uint32_t flow = flow_next;
+/// A request of host `flow & (sources - 1)` for address `destinations + flow`.
+static inline void write_arp(uint8_t *p, const struct bench_traffic *t, const bench_frame *f, uint32_t flow) {
+  uint32_t host = flow & (t->sources - 1);
+  memcpy(p, f->header, 64);
+  put_mac(p + 6, bench_source(host));
+  put_mac(p + 22, bench_source(host));
+  put32(p + 28, 0x0a000000u + host);
+  if (t->destinations) put32(p + 38, t->destinations + flow);
+}
+
+static void keep(struct rte_mbuf **m, uint16_t n, uint16_t port);
+
+static inline void give(struct rte_mbuf **m, uint16_t n, enum bench_kind kind) {
+  uint32_t flow = traffic.flow_next, place = traffic.pattern_next;
   for (int i = 0; i < n; i++) {
-    struct rte_mbuf *b = buffers[buffer_next];
-    if (++buffer_next == buffer_count) buffer_next = 0;
-    __builtin_prefetch(buffers[buffer_next], 1);
+    struct rte_mbuf *b = m[i];
+    const bench_frame *f = &traffic.frames[traffic.pattern[place]];
+    if (++place == traffic.pattern_length) place = 0;
     b->data_off = RTE_PKTMBUF_HEADROOM;
-    b->pkt_len = b->data_len = (uint16_t)traffic.length;
+    b->pkt_len = b->data_len = (uint16_t)f->length;
     b->nb_segs = 1;
     b->refcnt = 1;
     b->ol_flags = 0;
     b->port = source_port;
-    write_frame((uint8_t *)b->buf_addr + RTE_PKTMBUF_HEADROOM, &traffic, flow);
-    m[i] = b;
+    uint8_t *p = (uint8_t *)b->buf_addr + RTE_PKTMBUF_HEADROOM;
+    if (kind == BENCH_FLOWS) write_flow(p, &traffic, f, flow);
+    else if (kind == BENCH_ARP) write_arp(p, &traffic, f, flow);
+    else memcpy(p, f->header, 128);
     if (++flow >= traffic.flows) flow = 0;
   }
-  flow_next = flow;
+  traffic.flow_next = flow;
+  traffic.pattern_next = place;
+}
+
+static void empty_punts(void) {
+  struct rte_mbuf *taken[MAX_BURST];
+  unsigned n;
+  while ((n = rte_ring_sc_dequeue_burst(punts, (void **)taken, MAX_BURST, NULL)) != 0) {
+    if (captured < capture_wanted)
+      for (unsigned i = 0; i < n; i++) keep(&taken[i], 1, taken[i]->port);
+    ends.punted += n;
+  }
+}
+
+static uint16_t source_rx(void *q, struct rte_mbuf **m, uint16_t n) {
+  if (((struct queue *)q)->port != source_port) return 0;
+  if (punts) empty_punts();
+  if (n > traffic.burst) n = (uint16_t)traffic.burst;
+  if (traffic.buffers == BENCH_ALLOCATED) {
+    if (rte_pktmbuf_alloc_bulk(packet_pool, m, n)) return 0;
+  } else {
+    for (int i = 0; i < n; i++) {
+      m[i] = buffers[buffer_next];
+      if (++buffer_next == buffer_count) buffer_next = 0;
+      __builtin_prefetch(buffers[buffer_next], 1);
+    }
+  }
+  if (traffic.kind == BENCH_FLOWS) give(m, n, BENCH_FLOWS);
+  else if (traffic.kind == BENCH_ARP) give(m, n, BENCH_ARP);
+  else give(m, n, BENCH_FIXED);
   return n;
 }
 
@@ -99,8 +152,24 @@ static void keep(struct rte_mbuf **m, uint16_t n, uint16_t port) {
     uint32_t length = m[i]->pkt_len;
     captures[captured].length = length;
     captures[captured].port = port;
-    uint32_t copied = m[i]->data_len < CAPTURED_BYTES ? m[i]->data_len : CAPTURED_BYTES;
-    memcpy(captures[captured].bytes, rte_pktmbuf_mtod(m[i], void *), copied);
+    if (length > CAPTURED_BYTES) length = CAPTURED_BYTES;
+    const void *bytes = rte_pktmbuf_read(m[i], 0, length, captures[captured].bytes);
+    if (bytes && bytes != captures[captured].bytes) memcpy(captures[captured].bytes, bytes, length);
+  }
+}
+/// Frees what a flood chained to the source's buffers, as a driver frees what it has sent.
+static void release(struct rte_mbuf **m, uint16_t n) {
+  for (int i = 0; i < n; i++) {
+    struct rte_mbuf *segment = m[i], *next;
+    for (; segment; segment = next) {
+      next = segment->next;
+      if (segment->pool == packet_pool && !RTE_MBUF_CLONED(segment)) {
+        segment->next = NULL;
+        segment->nb_segs = 1;
+      } else {
+        rte_pktmbuf_free_seg(segment);
+      }
+    }
   }
 }
 static uint64_t digest;
@@ -122,12 +191,15 @@ static void digest_frames(struct rte_mbuf **m, uint16_t n, uint16_t port) {
 static uint16_t sink_tx(void *q, struct rte_mbuf **m, uint16_t n) {
   if (__builtin_expect(captured < capture_wanted, 0)) keep(m, n, ((struct queue *)q)->port);
   if (__builtin_expect(digested < digest_wanted, 0)) digest_frames(m, n, ((struct queue *)q)->port);
-  sent += n;
+  if (traffic.buffers == BENCH_REPLICATED) release(m, n);
+  else if (traffic.buffers == BENCH_ALLOCATED) rte_pktmbuf_free_bulk(m, n);
+  ends.sent += n;
   return n;
 }
 
 int bench_attach(uint16_t port_a, uint16_t port_b, void *pool, uint32_t count) {
   if (count > MAX_BUFFERS || rte_pktmbuf_alloc_bulk(pool, buffers, count)) return -1;
+  packet_pool = pool;
   buffer_count = count;
   static void *data[2][1], *callbacks[1];
   uint16_t ports[2] = {port_a, port_b};
@@ -142,12 +214,26 @@ int bench_attach(uint16_t port_a, uint16_t port_b, void *pool, uint32_t count) {
   }
   return 0;
 }
-void bench_traffic_set(uint16_t port, const struct bench_traffic *t) {
+void bench_traffic_set(uint16_t port, const struct bench_traffic *t, void *ring) {
   source_port = port;
   traffic = *t;
-  flow_next = 0;
+  punts = ring;
+  // What earlier traffic has left behind the headers would spoil checksums.
+  for (uint32_t i = 0; i < buffer_count; i++)
+    memset((uint8_t *)buffers[i]->buf_addr + RTE_PKTMBUF_HEADROOM, PAYLOAD,
+           buffers[i]->buf_len - RTE_PKTMBUF_HEADROOM);
 }
-uint64_t bench_take_sent(void) { uint64_t n = sent; sent = 0; return n; }
+void bench_traffic_end(struct bench_traffic *t) {
+  if (punts) empty_punts();
+  t->flow_next = traffic.flow_next;
+  t->pattern_next = traffic.pattern_next;
+}
+struct bench_ends bench_take_ends(void) {
+  if (punts) empty_punts();
+  struct bench_ends taken = ends;
+  ends = (struct bench_ends){0, 0};
+  return taken;
+}
 void bench_capture(uint32_t count) { captured = 0; capture_wanted = count < MAX_CAPTURED ? count : MAX_CAPTURED; }
 const uint8_t *bench_captured(uint32_t i, uint32_t *length, uint16_t *port) {
   if (i >= captured) return NULL;
@@ -168,7 +254,8 @@ uint64_t bench_digest_take(uint32_t *frames) {
   return digest;
 }
 
-static int fds[2] = {-1, -1};
+enum { EVENTS = 3 };
+static int fds[EVENTS] = {-1, -1, -1};
 static int open_counter(uint64_t config) {
   struct perf_event_attr a;
   memset(&a, 0, sizeof a);
@@ -180,14 +267,24 @@ static int open_counter(uint64_t config) {
   return fd < 0 ? -errno : (int)fd;
 }
 int bench_counters_open(void) {
-  fds[0] = open_counter(PERF_COUNT_HW_CPU_CYCLES);
-  fds[1] = open_counter(PERF_COUNT_HW_INSTRUCTIONS);
-  return fds[0] < 0 ? fds[0] : fds[1] < 0 ? fds[1] : 0;
+  static const uint64_t events[EVENTS] = {
+    PERF_COUNT_HW_CPU_CYCLES, PERF_COUNT_HW_INSTRUCTIONS, PERF_COUNT_HW_CACHE_MISSES};
+  int available = 0, fault = 0;
+  for (int i = 0; i < EVENTS; i++) {
+    fds[i] = open_counter(events[i]);
+    if (fds[i] >= 0) available |= 1 << i;
+    else if (!fault) fault = fds[i];
+  }
+  return available ? available : fault;
+}
+static inline uint64_t read_counter(int fd) {
+  uint64_t value;
+  return fd >= 0 && read(fd, &value, 8) == 8 ? value : 0;
 }
 void bench_counters_read(bench_counts *c) {
-  *c = (bench_counts){0, 0, 0};
-  if (fds[0] >= 0 && read(fds[0], &c->cycles, 8) != 8) c->cycles = 0;
-  if (fds[1] >= 0 && read(fds[1], &c->instructions, 8) != 8) c->instructions = 0;
+  c->cycles = read_counter(fds[0]);
+  c->instructions = read_counter(fds[1]);
+  c->misses = read_counter(fds[2]);
   c->tsc = __builtin_ia32_rdtsc();
 }
 void bench_spin(uint32_t n) {

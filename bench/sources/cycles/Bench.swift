@@ -8,62 +8,62 @@ import Glibc
 import Tables
 
 let usage = """
-    usage: bench-cycles [--macs 1,1000,100000] [--vnis N] [--vteps N] [--frame BYTES] [--ipv6]
-                        [--l3] [--packets N] [--repetitions N] [--cpu N] [--hugepages] [--json]
+    usage: bench-cycles [--packets N] [--repetitions N] [--cpu N] [--hugepages auto|always|never] ROW...
 
-    Measures L2 encapsulation and decapsulation, every feature on: FDB lookup, learning check and
-    ageing marks, counters, VTEP check, outer checksum. With --l3 it routes instead: out of a circuit
-    into the fabric by host route (out) and by prefix (prefix), out of the fabric to a host (into), and
-    between two subnets (local); --macs is then the number of hosts and of their routes, --vnis that of
-    VRFs, which have 10,000 prefixes together. The cases take turns; each turn is cut into
-    slices of 20000 packets. Core cycles in user mode come from perf_event_open: the median slice.
-    Where the machine has no such counter they are the TSC ticks of the slice at the first decile,
-    times the core's clock over the TSC's, which is measured in between. `null` is the source and
-    the sink alone, which every other line includes.
+    Measures what a packet costs a worker, everything on: learning check and ageing marks, counters, VTEP
+    check, checksums. bench/cycles runs sets of rows and is meant for people; this prints a line of JSON
+    for each row when it is done.
+
+    A ROW is journey/underlay/entries/frame/burst and what is unusual:
+      l2-encap/ipv4/100000/64/32    journeys: \(Journey.allCases.map(\.rawValue).joined(separator: ", "))
+      l3-encap/ipv6/100000/imix/32/vrfs=1024    vnis=N, vrfs=N: bridge domains or VRFs, powers of two
+      l2-encap/ipv6/1000/1500/8/checksum        checksum: the inner UDP packets have one
+      null/ipv4/1/64/32/outer, null/.../pool    frames with outer headers; buffers from the pool
+      arp-reply/ipv4/1/64/32/gateway            drop/.../unknown-vni, drop/.../unknown-vtep
+      twin/l2-encap/ipv4/100000/64/32           the same in C on the same tables; "ratio" is Swift over C
+    Sizes are of inner frames, with FCS, without tag; imix is 7:4:1 of 64, 570 and 1518 bytes.
+
+    Before rows are timed, frames of each are compared with what should leave, field by field; what is
+    wrong is printed as "fault", and the exit code is 1. Rows beside each other take turns, --repetitions
+    times; a turn is cut into slices of 20000 packets (--packets of them) or copies. Core cycles in user mode
+    come from perf_event_open: the median slice. Where the machine has no such counter they are the TSC
+    ticks of the slice at the first decile, times the core's clock over the TSC's, measured in between.
     """
 
 struct Options {
-    var macs = [1, 1000, 100_000]
-    var vnis = 1
-    var vteps = 64
-    var frame = 60
-    var isIPv6 = false
-    var isRouted = false
-    var packets = 1_000_000
+    var packets = 400_000
     var repetitions = 9
     var cpu = -1
-    var hugepages = false
-    var json = false
+    var hugepages = EnvironmentOptions.Hugepages.auto
+    var rows: [Row] = []
 
     init() {
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
-            func number() -> Int {
-                guard let text = arguments.popFirst(), let value = Int(text), value > 0 || argument == "--cpu"
-                else { fail("\(argument) needs a positive number") }
+            func number(_ range: ClosedRange<Int>) -> Int {
+                guard let text = arguments.popFirst(), let value = Int(text), range.contains(value) else {
+                    fail("\(argument) needs a number, \(range.lowerBound)...\(range.upperBound)")
+                }
                 return value
             }
             switch argument {
-            case "--macs":
-                macs = (arguments.popFirst() ?? "").split(separator: ",").compactMap { Int($0) }
-                if macs.isEmpty || macs.contains(where: { $0 < 1 }) { fail("--macs needs numbers") }
-            case "--vnis": vnis = Scene.powerOfTwo(number())
-            case "--vteps": vteps = Scene.powerOfTwo(min(number(), 512))
-            case "--frame": frame = max(60, min(number(), 1500))
-            case "--ipv6": isIPv6 = true
-            case "--l3": isRouted = true
-            case "--packets": packets = number()
-            case "--repetitions": repetitions = number()
-            case "--cpu": cpu = number()
-            case "--hugepages": hugepages = true
-            case "--json": json = true
+            case "--packets": packets = number(1...1_000_000_000)
+            case "--repetitions": repetitions = number(1...1000)
+            case "--cpu": cpu = number(0...1023)
+            case "--hugepages":
+                guard let value = EnvironmentOptions.Hugepages(rawValue: arguments.popFirst() ?? "") else {
+                    fail("--hugepages is auto, always or never")
+                }
+                hugepages = value
             case "--help", "-h":
                 print(usage)
                 exit(0)
-            default: fail("unknown argument \(argument)")
+            default:
+                if argument.hasPrefix("-") { fail("unknown option \(argument); see --help") }
+                do { rows.append(try Row(argument, largestBurst: TableLimits.burst)) } catch { fail("\(error)") }
             }
         }
-        vnis = min(vnis, isRouted ? 1024 : 2048)
+        if rows.isEmpty { fail("name the rows to measure; see --help") }
         if cpu < 0 { cpu = (0..<1024).last { pe_cpu_allowed(Int32($0)) != 0 } ?? 0 }
     }
 }
@@ -77,164 +77,109 @@ func fail(_ message: String) -> Never {
     exit(2)
 }
 
-/// One measured run.
-struct Sample {
-    var cycles: Double
-    var tsc: Double
-    var instructions: Double
-}
-
-/// What is timed: a scene, or the source and the sink alone.
-struct Subject {
-    let name: String
-    let direction: String
-    let macs: Int
-    let scene: Scene
-    let isNull: Bool
-    var samples: [Sample] = []
-
-    static let slice = 20_000
-
-    /// One turn; a sample for each slice.
-    func measure(_ packets: Int) -> [Sample] {
-        let port = scene.shape.direction.port
-        var traffic = scene.traffic
-        bench_traffic_set(port, &traffic)
-        _ = run(max(packets / 10, min(macs, 200_000)))
-        _ = bench_take_sent()
-        var samples: [Sample] = []
-        var before = bench_counts()
-        var after = bench_counts()
-        for _ in 0..<max(1, packets / Subject.slice) {
-            bench_counters_read(&before)
-            let received = run(Subject.slice)
-            bench_counters_read(&after)
-            let sent = bench_take_sent()
-            if Int(sent) != received { fail("\(name): \(received) received, \(sent) sent") }
-            let count = Double(received)
-            samples.append(
-                Sample(
-                    cycles: Double(after.cycles &- before.cycles) / count,
-                    tsc: Double(after.tsc &- before.tsc) / count,
-                    instructions: Double(after.instructions &- before.instructions) / count))
-        }
-        return samples
+/// Says what is going on, at most every other second.
+struct Progress {
+    private var last = ContinuousClock.now
+    mutating func say(_ text: @autoclosure () -> String) {
+        if ContinuousClock.now - last < .seconds(2) { return }
+        last = .now
+        complain(text())
     }
-
-    private func run(_ packets: Int) -> Int {
-        isNull ? sourceAndSink(packets) : scene.worker.poll(packets: packets)
-    }
-
-    private func sourceAndSink(_ packets: Int) -> Int {
-        let port = scene.shape.direction.port
-        return withUnsafeTemporaryAllocation(of: MBuf.self, capacity: 32) { buffer in
-            guard let base = buffer.baseAddress else { return 0 }
-            var total = 0
-            while total < packets {
-                let count = pe_eth_rx_burst(port, 0, base, 32)
-                total += Int(pe_eth_tx_burst(1 - port, 0, base, count))
-            }
-            return total
-        }
-    }
-}
-
-func quantile(_ values: [Double], _ part: Double) -> Double {
-    let sorted = values.sorted()
-    return sorted.isEmpty ? 0 : sorted[min(sorted.count - 1, Int(Double(sorted.count) * part))]
-}
-
-/// What is reported of a subject.
-struct Figures {
-    var cycles: Double
-    var least: Double
-    var tsc: Double
-    var instructions: Double?
-
-    init(_ samples: [Sample], hasCounters: Bool, clockRatio: Double) {
-        tsc = quantile(samples.map(\.tsc), 0.1)
-        if hasCounters {
-            cycles = quantile(samples.map(\.cycles), 0.5)
-            least = quantile(samples.map(\.cycles), 0)
-            instructions = quantile(samples.map(\.instructions), 0.5)
-        } else {
-            cycles = tsc * clockRatio
-            least = quantile(samples.map(\.tsc), 0) * clockRatio
-            instructions = nil
-        }
-    }
-}
-
-/// The core's clock over the TSC's, now: the quickest of a few chains of known length.
-func clockRatio() -> Double {
-    var best = Double.infinity
-    for _ in 0..<20 {
-        let start = pe_tsc()
-        bench_spin(30)
-        best = min(best, Double(pe_tsc() &- start))
-    }
-    return 90_000 / best
-}
-func fixed(_ value: Double) -> String {
-    let tenths = Int((value * 10).rounded())
-    return "\(tenths / 10).\(tenths % 10)"
 }
 
 @main struct Bench {
+    let options: Options
+    let environment: Environment
+    let meter: Meter
+    var progress = Progress()
+    var sceneCount = 0
+    var isFaulty = false
+
     static func main() throws {
         let options = Options()
         let counters = bench_counters_open()
-        if counters < 0 {
-            complain(
-                "no cycle counter (perf_event_open: errno \(-counters)), TSC only; "
-                    + "see /proc/sys/kernel/perf_event_paranoid")
-        }
         var environmentOptions = EnvironmentOptions()
         environmentOptions.workerCPUs = [options.cpu]
         environmentOptions.mainCPU = options.cpu
-        environmentOptions.hugepages = options.hugepages ? .always : .auto
+        environmentOptions.hugepages = options.hugepages
         environmentOptions.bufferCount = 4096
         environmentOptions.filePrefix = "bench-\(getpid())"
         environmentOptions.extraArguments = ["--vdev=net_null0", "--vdev=net_null1"]
-        let environment = try Environment.start(environmentOptions)
+        let environment: Environment
+        do { environment = try Environment.start(environmentOptions) } catch { fail("\(error)") }
         _ = bench_pin(Int32(options.cpu))
-        guard bench_attach(0, 1, UnsafeMutableRawPointer(environment.packets), 1024) == 0 else {
-            fail("no buffers")
-        }
-        var subjects = try makeSubjects(options, environment)
-        var ratios: [Double] = []
-        for _ in 0..<options.repetitions {
-            for index in subjects.indices {
-                subjects[index].samples += subjects[index].measure(options.packets)
-                ratios.append(clockRatio())
-            }
-        }
-        let report = Report(
-            options: options, hugepages: environment.usesHugepages, hasCounters: counters == 0,
-            clockRatio: quantile(ratios, 0.5), subjects: subjects)
-        print(options.json ? report.json : report.table)
+        guard bench_attach(Site.underlay, Site.access, UnsafeMutableRawPointer(environment.packets), 1024) == 0
+        else { fail("the pool has too few buffers") }
+        var bench = Bench(
+            options: options, environment: environment,
+            meter: Meter(counters: max(0, counters), packets: options.packets))
+        for group in groups(options.rows) { try bench.run(group) }
+        exit(bench.isFaulty ? 1 : 0)
     }
 
-    static func makeSubjects(_ options: Options, _ environment: Environment) throws -> [Subject] {
-        var subjects: [Subject] = []
-        for direction in Direction.allCases where direction.isRouted == options.isRouted {
-            for macs in options.macs {
-                let shape = Case(
-                    direction: direction, macs: macs, isIPv6: options.isIPv6, vnis: options.vnis,
-                    vteps: options.vteps, frame: options.frame)
-                let name = "\(direction.rawValue) \(macs)"
-                let scene = try Scene(
-                    shape, name: "b\(subjects.count)", environment: environment)
-                if let fault = scene.fault() { fail("\(name): \(fault)") }
-                if macs == options.macs[0] {
-                    subjects.append(Subject(
-                        name: "null (\(direction.rawValue) frames)", direction: direction.rawValue,
-                        macs: macs, scene: scene, isNull: true))
-                }
-                subjects.append(Subject(
-                    name: name, direction: direction.rawValue, macs: macs, scene: scene, isNull: false))
+    /// Rows that take turns: those of one journey that stand together, as long as their tables are few
+    /// enough for the machine's memory.
+    static func groups(_ rows: [Row]) -> [[Row]] {
+        var result: [[Row]] = []
+        var tables: Set<Row> = []
+        for row in rows {
+            tables.insert(row.tables)
+            if let last = result.last?.first, last.journey == row.journey, tables.count <= 12 {
+                result[result.count - 1].append(row)
+            } else {
+                result.append([row])
+                tables = [row.tables]
             }
         }
+        return result
+    }
+
+    mutating func run(_ rows: [Row]) throws {
+        var records = try subjects(rows).map { Record(subject: $0) }
+        for index in records.indices { records[index].fault = records[index].subject.check() }
+        for repetition in 0..<options.repetitions {
+            let turns = options.repetitions
+            progress.say("\(rows[0].journey.rawValue), \(rows.count) rows: turn \(repetition + 1) of \(turns)")
+            for index in records.indices where records[index].fault == nil {
+                do {
+                    let (figures, ratio) = try meter.turn(records[index].subject)
+                    records[index].turns.append(figures)
+                    records[index].clockRatios.append(ratio)
+                } catch {
+                    records[index].fault = error.description
+                }
+            }
+        }
+        for record in records where rows.contains(record.subject.row) {
+            if record.fault != nil { isFaulty = true }
+            let reference = records.first { $0.subject === record.subject.reference }
+            print(record.json(meter, hugepages: environment.usesHugepages, reference: reference))
+            fflush(nil)
+        }
+    }
+
+    /// The subjects of a group; rows with the same tables share them. A twin's worker takes turns with it,
+    /// whether it was named or not.
+    mutating func subjects(_ rows: [Row]) throws -> [Subject] {
+        var scenes: [Row: Scene] = [:]
+        var workers: [Row: WorkerSubject] = [:]
+        var subjects: [Subject] = []
+        for row in rows {
+            if row.journey == .null {
+                subjects.append(NullSubject(row: row))
+                continue
+            }
+            progress.say("\(row.journey.rawValue): filling the tables of \(row.id)")
+            let scene = try scenes[row.tables] ?? makeScene(row.tables)
+            scenes[row.tables] = scene
+            let worker = workers[row.swift] ?? WorkerSubject(row: row.swift, scene: scene)
+            if workers.updateValue(worker, forKey: row.swift) == nil { subjects.append(worker) }
+            if row.isTwin { subjects.append(try TwinSubject(row: row, worker: worker)) }
+        }
         return subjects
+    }
+    mutating func makeScene(_ row: Row) throws -> Scene {
+        sceneCount += 1
+        return try Scene(row, name: "b\(sceneCount)", environment: environment)
     }
 }

@@ -69,24 +69,28 @@ final class Twin {
         return "the tables are not laid out as the C twin reads them: \(faults.joined(separator: "; ")). Bring "
             + "bench/sources/twin/tables.h in line with Sources/Tables and Sources/FastPath/Port.swift"
     }
+}
 
-    /// What differs between the frames that the Swift and the C worker send for the same traffic; nil when
-    /// every byte, length and port of the first bursts is the same.
-    func difference(from worker: Worker, port: UInt16, _ traffic: bench_traffic) -> String? {
-        var traffic = traffic
+/// The C twin in turns with the worker on whose tables it runs.
+final class TwinSubject: Subject {
+    private let twin: Twin
+    private let worker: WorkerSubject
+
+    /// - Parameter worker: of the same row; the ratio is its cycles over the twin's.
+    init(row: Row, worker: WorkerSubject) throws {
+        twin = try Twin(tables: worker.scene.tables, io: worker.scene.ports.io)
+        self.worker = worker
+        super.init(id: row.id, row: row, punts: worker.scene.ports.io.txRing)
+        reference = worker
+    }
+    override func run(_ packets: Int) -> Int { twin.poll(packets: packets) }
+    override func fault() -> String? { twin.fault ?? worker.fault() }
+
+    /// Whether every byte, length and port of the first bursts is the same as the worker's.
+    override func difference() -> String? {
         let packets = Twin.comparedBursts * TableLimits.burst
-        func digest(_ run: (Int) -> Int) -> (value: UInt64, frames: Int) {
-            bench_traffic_set(port, &traffic)
-            bench_digest_start(UInt32(packets))
-            _ = bench_take_sent()
-            _ = run(packets)
-            _ = bench_take_sent()
-            var frames: UInt32 = 0
-            return (bench_digest_take(&frames), Int(frames))
-        }
-        let swift = digest(worker.poll(packets:))
-        let twin = digest(poll(packets:))
-        if let fault { return fault }
+        let swift = worker.digest(packets), twin = digest(packets)
+        if let fault = fault() { return fault }
         if swift.frames != packets || twin.frames != packets {
             return "of \(packets) packets Swift sent \(swift.frames), C \(twin.frames)"
         }
