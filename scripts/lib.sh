@@ -18,6 +18,7 @@ PACKAGES=(
   libnuma-dev               # placement
   libpcap-dev               # DPDK's static dependency list names it
   pkg-config binutils       # objdump for scripts/check-hot-path
+  gcc                       # the generator of bench/pktgen
   frr                       # the control plane beside pe-dp
   iproute2 iputils-ping traceroute ethtool procps  # namespaces and hosts of the lab
   tcpdump tshark            # captures

@@ -1,0 +1,80 @@
+"""Generator and pe-dp on this machine, joined by memif: shared memory, no NIC, nothing of the network touched."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from pebench.machine import ROOT
+
+from .generator import CannotRun, Generator, GeneratorError
+from .rig import DeviceWatch, Rig
+from .testbed import device_config
+
+
+def cpus():
+    """(CPU of the generator, CPU of the device): the last two that this process may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+def memif(folder, role, index):
+    return f"net_memif{index},role={role},id={index},socket={folder}/memif.sock,socket-abstract=no"
+
+
+def pe_dp():
+    """The program, built when it is not there yet."""
+    path = ROOT / ".build" / "release" / "pe-dp"
+    if not path.exists():
+        subprocess.run(["swift", "build", "-c", "release", "--product", "pe-dp"], cwd=ROOT, stdout=sys.stderr)
+    if not path.exists():
+        raise CannotRun("pe-dp is not built and does not build: swift build -c release --product pe-dp")
+    return path
+
+
+@contextmanager
+def device(folder, traffic, cpu):
+    """A running pe-dp with the testbed's configuration on two memif ports."""
+    config, log = Path(folder) / "pe-dp.yaml", Path(folder) / "pe-dp.log"
+    ports = [memif(folder, "server", 0), memif(folder, "server", 1)]
+    config.write_text(device_config(traffic, ports, (cpu, cpu), socket=f"{folder}/admin.sock"))
+    with log.open("wb") as output:
+        process = subprocess.Popen([str(pe_dp()), "run", "--config", str(config)], stdout=output, stderr=output)
+    try:
+        end = time.monotonic() + 30
+        while "ready:" not in log.read_text(errors="replace"):
+            if process.poll() is not None or time.monotonic() > end:
+                raise GeneratorError("pe-dp did not become ready:\n" + log.read_text(errors="replace")[-1500:])
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def counters(folder):
+    """`received`, `replicated`, `sent`, `punted` and the sum of drops, as pe-dp shows them."""
+    done = subprocess.run([str(pe_dp()), "show", "counters", "--socket", f"{folder}/admin.sock"],
+                          capture_output=True, text=True, timeout=20)
+    found = re.findall(r"^(received|replicated|sent|punted)\s+(\d+)", done.stdout, re.M)
+    return {name: int(count) for name, count in found}
+
+
+@contextmanager
+def rig_on_memif(traffic, drain):
+    """(Rig, folder with pe-dp's socket and log): a device and a generator, both ended afterwards."""
+    generator_cpu, device_cpu = cpus()
+    with tempfile.TemporaryDirectory(prefix="pe-dp-pktgen.") as folder, device(folder, traffic, device_cpu) as pid:
+        with Generator([memif(folder, "client", 0), memif(folder, "client", 1)], (generator_cpu,)) as generator:
+            generator.wait_for_links(10)
+            yield Rig(generator, traffic, drain, DeviceWatch(pid)), folder

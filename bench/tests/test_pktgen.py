@@ -1,0 +1,179 @@
+"""Rules of bench/pktgen that need no device: search, believing trials, percentiles, model, profiles, errors."""
+
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "bench" / "lib"))
+
+from pktgen import model, profiles, report, simulated, testbed  # noqa: E402
+from pktgen.rig import disturbances  # noqa: E402
+from pktgen.search import Goal, Loads  # noqa: E402
+from pktgen.trials import Measurer, SearchStopped, Trial, merged, percentile  # noqa: E402
+
+
+def answer(longest=0, missed=0, buffers=0):
+    gaps = {"longest": longest, "histogram": []}
+    return {"sendGaps": gaps, "receiveGaps": gaps, "portMissed": [0, missed], "directions": [{"noBuffers": buffers}]}
+
+
+class Scripted:
+    """A source of trials that were decided beforehand."""
+
+    def __init__(self, trials):
+        self.trials, self.asked = list(trials), 0
+
+    def now(self):
+        return 0.0
+
+    def run(self, load, seconds):
+        self.asked += 1
+        return self.trials.pop(0)
+
+
+def trial(lost=0, offered=1000, intended=1000, disturbed=False, seconds=1.0, faults=None):
+    return Trial(1000.0, seconds, offered, lost, intended, ["away: 5 ms"] if disturbed else [], faults or {})
+
+
+class SearchTests(unittest.TestCase):
+    def test_the_search_finds_what_simulated_devices_can(self):
+        passed, failures = simulated.run()
+        self.assertEqual(failures, [])
+        self.assertGreater(passed, 100)
+
+    def test_a_wrong_device_is_noticed_by_the_self_test(self):
+        test = simulated.SelfTest()
+        found, _ = test.search(simulated.BinarySearch, simulated.SimulatedDevice(5e6), [simulated.ndr()])
+        test.within("another capacity", found["ndr"], 6e6, 0.01)
+        self.assertEqual(len(test.failures), 1)
+
+    def test_a_load_is_settled_by_full_trials_only(self):
+        goal, loads = Goal("ndr", 0.0, 10.0, 10.0, 1.0), Loads()
+        loads.add(5.0, trial(seconds=1.0))
+        self.assertIsNone(loads.classify(5.0, goal, 10.0, 10.0))
+        loads.add(5.0, trial(seconds=10.0))
+        self.assertEqual(loads.classify(5.0, goal, 10.0, 10.0), "lower")
+        loads.add(5.0, trial(lost=1, seconds=10.0))
+        self.assertEqual(loads.classify(5.0, goal, 10.0, 10.0), "upper")
+
+    def test_half_of_the_time_may_exceed(self):
+        goal, loads = Goal("ndr", 0.0, 1.0, 4.0, 1.0, exceed_ratio=0.5), Loads()
+        for lost in (1, 1):
+            loads.add(5.0, trial(lost=lost))
+        self.assertIsNone(loads.classify(5.0, goal, 1.0, 4.0))
+        loads.add(5.0, trial(lost=0))
+        loads.add(5.0, trial(lost=0))
+        self.assertEqual(loads.classify(5.0, goal, 1.0, 4.0), "lower")
+        for _ in range(4):
+            loads.add(5.0, trial(lost=1))
+        self.assertEqual(loads.classify(5.0, goal, 1.0, 4.0), "upper")
+
+
+class TrialTests(unittest.TestCase):
+    def test_a_disturbed_trial_with_loss_is_repeated_and_counted(self):
+        source = Scripted([trial(lost=5, disturbed=True), trial(lost=3, disturbed=True), trial()])
+        measurer = Measurer(source)
+        self.assertEqual(measurer.measure(1000.0, 1.0).lost, 0)
+        self.assertEqual((source.asked, measurer.statistics.disturbed), (3, 2))
+
+    def test_of_disturbed_trials_only_the_best_counts(self):
+        source = Scripted([trial(lost=lost, disturbed=True) for lost in (5, 2, 9)])
+        measurer = Measurer(source, repeats=2)
+        self.assertEqual(measurer.measure(1000.0, 1.0).lost, 2)
+        self.assertEqual(measurer.statistics.accepted_disturbed, 1)
+
+    def test_loss_without_a_disturbance_counts_at_once(self):
+        source = Scripted([trial(lost=5)])
+        self.assertEqual(Measurer(source).measure(1000.0, 1.0).lost, 5)
+
+    def test_a_disturbed_trial_without_loss_counts(self):
+        source = Scripted([trial(disturbed=True)])
+        self.assertEqual(Measurer(source).measure(1000.0, 1.0).lost, 0)
+
+    def test_frames_that_come_back_wrong_stop_the_search(self):
+        source = Scripted([trial(faults={"VNI (encap)": 3})])
+        with self.assertRaisesRegex(SearchStopped, "forwards wrongly: VNI"):
+            Measurer(source).measure(1000.0, 1.0)
+
+    def test_what_disturbs_depends_on_the_load(self):
+        self.assertEqual(disturbances(answer(longest=1e6), 100_000, 1024, 0), [])
+        self.assertIn("generator was away", disturbances(answer(longest=1e6), 1_000_000, 1024, 0)[0])
+        self.assertIn("device waited", disturbances(answer(), 1_000_000, 1024, 1e6)[0])
+        self.assertIn("no room: 7", disturbances(answer(missed=7), 1000, 1024, 0)[0])
+        self.assertIn("no buffers", disturbances(answer(buffers=1), 1000, 1024, 0)[0])
+
+
+class LatencyTests(unittest.TestCase):
+    def test_percentiles_are_those_of_the_counts(self):
+        histogram = merged([[[10, 50]], [[20, 40], [30, 9]], [[40, 1]]])
+        shares = [percentile(histogram, share) for share in (0.5, 0.9, 0.99, 1.0)]
+        self.assertEqual(shares, [10, 20, 30, 40])
+        self.assertIsNone(percentile([], 0.5))
+
+    def test_no_percentile_exceeds_the_largest_value(self):
+        lane = {"histogram": [[1000, 10], [2000, 1]], "min": 900, "max": 1950}
+        metrics = report.latency_metrics(lane)
+        values = [metrics[name]["value"] for name in ("min", "p50", "p90", "p99", "p99.9", "max")]
+        self.assertEqual(values, [0.9, 1.0, 1.0, 1.95, 1.95, 1.95])
+
+
+class ModelTests(unittest.TestCase):
+    def test_every_flow_has_the_headers_of_its_journey(self):
+        from scapy.all import Ether, IP, UDP
+        from scapy.layers.vxlan import VXLAN
+        traffic = model.Traffic.of_journey("l3", vnis=4, macs=100, flows=100)
+        for sequence in (0, 1, 99):
+            packet = Ether(traffic.frame_bytes(model.DECAP, sequence))
+            self.assertEqual(packet[UDP].dport, 4789)
+            self.assertEqual(packet[VXLAN].vni, model.L3VNI + sequence % 4)
+            inner = packet[VXLAN].payload
+            self.assertEqual(inner[IP].src, f"10.128.0.{sequence}")
+            for layer in (packet, inner):
+                rebuilt = layer[IP].copy()
+                del rebuilt.chksum
+                self.assertEqual(IP(bytes(rebuilt)).chksum, layer[IP].chksum)
+
+    def test_nonsense_is_refused_in_words(self):
+        for arguments in (dict(flows=0), dict(vnis=5000), dict(frame="9000"), dict(frame="big"), dict(vteps=0)):
+            with self.assertRaises(model.ModelError):
+                model.Traffic.of_journey("l2", **arguments)
+        for journey in ("l4", "l2-sideways", ""):
+            with self.assertRaises(model.ModelError):
+                model.Traffic.of_journey(journey)
+
+    def test_the_configuration_names_every_remote_host_once(self):
+        traffic = model.Traffic.of_journey("l2", macs=50, vnis=3, vteps=7)
+        text = testbed.device_config(traffic, ("0000:01:00.0", "0000:01:00.1"))
+        for remote in range(50):
+            self.assertEqual(text.count(model.mac_text(model.remote_mac(remote))), 1)
+        self.assertIn("driver: pci", text)
+
+    def test_the_committed_profiles_are_those_of_the_model(self):
+        self.assertEqual(profiles.stale(), [])
+
+
+class CommandTests(unittest.TestCase):
+    def run_command(self, *arguments):
+        return subprocess.run([sys.executable, str(ROOT / "bench" / "pktgen"), *arguments], capture_output=True,
+                              text=True, timeout=60)
+
+    def test_help_teaches(self):
+        text = self.run_command("--help").stdout
+        for word in ("--dut-config", "rfc2544", "tst009", "--smoke", "plain", "profile"):
+            self.assertIn(word, text)
+
+    def test_errors_name_the_option(self):
+        for arguments, word in ((("--ports", "x"), "--ports"), (("--dut-config",), "--dut-ports"),
+                                (("--frame", "x", "--ports", "a", "b"), "--frame"),
+                                (("--trial-seconds", "0", "--ports", "a", "b"), "--trial-seconds"),
+                                (("profile",), "--for"), (("--cpus", "a", "--ports", "a", "b"), "--cpus")):
+            done = self.run_command(*arguments)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(word, done.stderr)
+            self.assertNotIn("Traceback", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
