@@ -131,7 +131,7 @@ static void *watch(void *argument) {
       if (!strcmp(name, "net_null0")) attach(port, 0);
       if (!strcmp(name, "net_null1")) attach(port, 1);
     }
-    usleep(500);
+    usleep(meter.page->attached == (1u << TRAFFIC_PORTS) - 1 ? 20000 : 500);
   }
   return NULL;
 }
