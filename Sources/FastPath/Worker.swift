@@ -87,12 +87,16 @@ public final class Worker: @unchecked Sendable {
         return count
     }
 
-    /// Polls on the calling thread until at least `packets` packets came; returns how many did. For
-    /// benchmarks: sources that never end.
+    /// Polls on the calling thread until at least `packets` packets came, or it is told to ``stop()``;
+    /// returns how many did. For benchmarks, with sources that never end: what ``entry`` does.
     public func poll(packets: Int) -> Int {
         memory.pointee.io.online()
         var total = 0
-        while total < packets { total = total &+ memory.poll() }
+        while total < packets, pe_load32(&memory.pointee.stop) == 0 {
+            let count = memory.poll()
+            memory.pointee.counters.add(count != 0 ? .busyPolls : .idlePolls, 1)
+            total = total &+ count
+        }
         memory.pointee.reader.offline()
         memory.pointee.io.offline()
         return total

@@ -14,7 +14,8 @@ def _domains(journey):
 
 def _null(frames):
     rows = [f"null/ipv4/1/{frame}/32" for frame in frames]
-    return rows + ["null/ipv4/1/64/32/outer", "null/ipv6/1/64/32/outer", "null/ipv4/1/64/32/pool"]
+    return rows + ["null/ipv4/1/64/32/outer", "null/ipv6/1/64/32/outer",
+                   "null/ipv6/1/64/32/outer-checksum/outer", "null/ipv4/1/64/32/pool"]
 
 
 def _side(copies, neighbors):
@@ -33,6 +34,9 @@ def smoke():
     for journey in FORWARDED:
         rows += [f"{journey}/{underlay}/1000/64/32" for underlay in UNDERLAYS]
         rows += [f"{journey}/ipv6/1000/imix/8/{_domains(journey)}/checksum"]
+        if journey.endswith("decap"):
+            rows += [f"{journey}/ipv6/1000/imix/8/{_domains(journey)}/checksum/outer-checksum",
+                     f"{journey}/ipv6/1000/64/32/outer-checksum"]
     rows += [f"twin/{journey}/{underlay}/1000/64/32" for journey in TWINS for underlay in UNDERLAYS]
     return _together(rows + _side([8, 512], [1000]))
 
@@ -52,6 +56,8 @@ def default():
             # Over IPv6 an inner checksum spares the sum over the payload; over IPv4 it is the base of the ratio.
             rows += [f"{journey}/{underlay}/100000/{frame}/32{usual}/checksum" for frame in FRAMES
                      for underlay in UNDERLAYS]
+        else:
+            rows += [f"{journey}/ipv6/100000/{frame}/32{usual}/outer-checksum" for frame in FRAMES]
     rows += [f"twin/{journey}/{underlay}/100000/64/32{'' if journey.startswith('l2-') else '/vrfs=1024'}"
              for journey in TWINS for underlay in UNDERLAYS]
     rows += ["l3-encap/ipv4/1000000/64/32/vrfs=1024", "l3-decap/ipv4/1000000/64/32/vrfs=1024"]
@@ -66,12 +72,12 @@ def full():
     for journey in FORWARDED:
         # Neither a prefix's length nor the other subnet of the node has to do with the underlay's family.
         underlays = ["ipv4"] if journey == "inter-subnet" else UNDERLAYS
-        encapsulates = journey in ("l2-encap", "l3-encap", "l3-prefix")
+        checksums = ("", "/checksum") if journey in ("l2-encap", "l3-encap", "l3-prefix") else ("", "/outer-checksum")
         rows += [
             f"{journey}/{underlay}/{size}/{frame}/{burst}{domains}{checksum}"
             for size in SIZES for domains in ("", f"/{_domains(journey)}") for underlay in underlays
             for frame in FRAMES for burst in BURSTS
-            for checksum in (("", "/checksum") if encapsulates and underlay == "ipv6" else ("",))]
+            for checksum in (checksums if underlay == "ipv6" else ("",))]
     rows += [f"twin/{row}" for row in rows if row.split("/")[0] in TWINS and row.split("/")[3:5] == ["64", "32"]]
     return _together(rows + _side([1, 8, 64, 512], [1, 1000, 100_000]))
 

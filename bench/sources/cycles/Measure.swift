@@ -120,7 +120,7 @@ struct Record {
         return "{\"id\":\(quoted(subject.id)),\"journey\":\"\(row.journey.rawValue)\","
             + "\"underlay\":\"\(row.isIPv6 ? "ipv6" : "ipv4")\",\"entries\":\(row.entries),"
             + "\"frame\":\"\(row.frame.name)\",\"burst\":\(row.burst),\"domains\":\(row.domains),"
-            + "\"checksum\":\(row.hasChecksum),\"variant\":\"\(row.special)\",\"copies\":\(row.copies),"
+            + "\"checksum\":\(row.hasChecksum),\"outerChecksum\":\(row.hasOuterChecksum),\"variant\":\"\(row.special)\",\"copies\":\(row.copies),"
             + "\"packets\":\(meter.packets),\"repetitions\":\(turns.count),\"hugepages\":\(hugepages),"
             + "\"counter\":\"\(meter.hasCycles ? "perf" : "tsc")\","
             + "\"clockRatio\":\(decimal(Meter.quantile(clockRatios, 0.5))),\"verified\":true,"

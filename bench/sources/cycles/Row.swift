@@ -24,7 +24,7 @@ enum Journey: String, CaseIterable {
     /// Whether the inner packets are UDP in IPv4, one flow beside the other.
     var hasInnerUDP: Bool { self != .arpReply && self != .punt }
 
-    /// What may follow the burst in an id, beside `vnis=`, `vrfs=` and `checksum`; "" is nothing.
+    /// What may follow the burst in an id, beside `vnis=`, `vrfs=` and checksums; "" is nothing.
     var specials: [String] {
         switch self {
         case .null: ["", "outer", "pool"]
@@ -77,6 +77,8 @@ struct Row: Hashable {
     var domains = 1
     /// Whether inner UDP packets have a checksum.
     var hasChecksum = false
+    /// Whether packets come from the fabric with an outer UDP checksum; IPv6.
+    var hasOuterChecksum = false
     var special = ""
 
     static let largestEntries = 1_000_000, largestDomains = 1024, largestCopies = 4096
@@ -86,6 +88,7 @@ struct Row: Hashable {
         parts += [journey.rawValue, isIPv6 ? "ipv6" : "ipv4", "\(entries)", frame.name, "\(burst)"]
         if domains > 1 { parts.append("\(journey.isRouted ? "vrfs" : "vnis")=\(domains)") }
         if hasChecksum { parts.append("checksum") }
+        if hasOuterChecksum { parts.append("outer-checksum") }
         if !special.isEmpty { parts.append(special) }
         return parts.joined(separator: "/")
     }
@@ -95,6 +98,7 @@ struct Row: Hashable {
         result.frame = .fixed(64)
         result.burst = 32
         result.hasChecksum = false
+        result.hasOuterChecksum = false
         return result
     }
 
@@ -137,6 +141,7 @@ struct Row: Hashable {
         guard journey.specials.contains(special) else {
             throw RowFault(id, "needs one of: " + journey.specials.joined(separator: ", "))
         }
+        guard !hasOuterChecksum || isFromFabric else { throw RowFault(id, "there is no outer checksum without /outer") }
         guard self.id == id else { throw RowFault(id, "is written \(self.id)") }
     }
     private mutating func add(_ part: String, _ id: String) throws(RowFault) {
@@ -147,6 +152,8 @@ struct Row: Hashable {
             domains = count
         } else if part == "checksum", journey.hasInnerUDP {
             hasChecksum = true
+        } else if part == "outer-checksum", isIPv6, isFromFabric || journey == .null {
+            hasOuterChecksum = true
         } else if journey.specials.contains(part), !part.isEmpty {
             special = part
         } else {

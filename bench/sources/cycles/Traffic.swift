@@ -79,6 +79,7 @@ extension Row {
         result.vnis = UInt32(domains)
         result.tagged = isTagged ? 1 : 0
         result.checksum = hasChecksum ? 1 : 0
+        result.outer_checksum = hasOuterChecksum ? 1 : 0
         result.vni = special == "unknown-vni" ? Site.unknownVNI : Site.firstVNI
         result.vtep = special == "unknown-vtep" ? Site.unknownVTEP : Site.firstVTEP
         if journey.isRouted || journey == .arpReply && special.isEmpty { result.destinations = target(0).rawValue }
@@ -101,7 +102,10 @@ extension Row {
         }
         let destination = journey.isRouted ? target(0) : IPv4Address(rawValue: 0x0A01_0001)
         let plain = Frames.udp(count: count, to: destination, hasChecksum: hasChecksum)
-        if isFromFabric { return Frames.outer(count: plain.count, isIPv6: isIPv6) + plain }
+        if isFromFabric {
+            let frame = Frames.outer(count: plain.count, isIPv6: isIPv6) + plain
+            return hasOuterChecksum ? Frames.withOuterChecksum(frame) : frame
+        }
         return isTagged ? plain[0..<12] + [0x81, 0, 0, 1] + plain[12...] : plain
     }
 }
@@ -151,6 +155,11 @@ enum Frames {
         }
         let source = IPv4Address(rawValue: 0x6441_0000)
         return ethernet + [8, 0] + ipv4(count: count + 36, number: 17, from: source, to: Site.local4) + udp + vxlan
+    }
+    /// An IPv6 packet with its UDP checksum.
+    static func withOuterChecksum(_ frame: [UInt8]) -> [UInt8] {
+        let pseudo = frame[22..<54] + be16(frame.count - 54) + [0, 17]
+        return frame[0..<60] + be16(~sum(pseudo + frame[54...]) & 0xFFFF) + frame[62...]
     }
     /// A host's broadcast request; its own addresses are the source's to write.
     static func arpRequest(for target: IPv4Address) -> [UInt8] {

@@ -42,6 +42,8 @@ typedef struct bench_traffic {
   uint32_t tagged;
   /// The inner packets have a UDP checksum, which is kept right.
   uint32_t checksum;
+  /// So has the outer UDP header of IPv6.
+  uint32_t outer_checksum;
   /// First VNI; first VTEP's last two address bytes.
   uint32_t vni, vtep;
   /// Not 0: flow i's destination, or what is asked for, is this + (i << destination_shift) instead of the
