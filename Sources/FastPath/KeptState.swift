@@ -1,10 +1,10 @@
-// What a worker's side lanes keep between bursts: waiting packets, recent events, the budget of ICMP errors.
+// What a worker's side lanes keep between bursts: waiting packets, floods under way, recent events, budgets.
 
 import CDPDK
 import CLinux
 import Tables
 
-/// State of the neighbour, ICMP and waiting lanes. Lives at a fixed address; only its worker uses it.
+/// State of the neighbour, ICMP, waiting and flood lanes. Lives at a fixed address; only its worker uses it.
 struct KeptState {
     let neighborRing: NeighborRing
     let probes: ProbeRing
@@ -13,6 +13,7 @@ struct KeptState {
     /// Seals of neighbour events that were reported lately.
     let recent: UnsafeMutablePointer<UInt64>
     var waiting: WaitingStore
+    var flood: FloodBacklog
     var errorBudget = TokenBucket()
     /// Nanoseconds where ``WorkerMemory/usesClock`` is false; moved by replay and tests.
     var clock: UInt64 = 0
@@ -27,12 +28,14 @@ struct KeptState {
         let pointer = UnsafeMutablePointer<KeptState>.allocate(capacity: 1)
         pointer.initialize(to: KeptState(
             neighborRing: tables.neighborRings.workers[worker], probes: tables.probes,
-            servesProbes: worker == 0, recent: recent, waiting: WaitingStore()))
+            servesProbes: worker == 0, recent: recent, waiting: WaitingStore(),
+            flood: FloodBacklog()))
         return pointer
     }
     /// Frees the memory, and packets that still wait.
     static func free(_ pointer: UnsafeMutablePointer<KeptState>) {
         pointer.pointee.waiting.free()
+        pointer.pointee.flood.free()
         pointer.pointee.recent.deallocate()
         pointer.deallocate()
     }

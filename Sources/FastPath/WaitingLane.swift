@@ -61,10 +61,11 @@ extension Pipeline {
         report(.unresolved, domain: domain, circuit: circuit, mac: MACAddress(rawValue: 0), address)
     }
 
-    /// How many packets wait now, for whoever reads the counters.
-    private func noteWaiting() {
-        memory.pointee.counters.set(
-            .waiting, UInt64(truncatingIfNeeded: memory.pointee.kept.pointee.waiting.packetCount))
+    /// How many packets wait now, for a neighbour or for their copies, for whoever reads the counters.
+    func noteWaiting() {
+        let kept = memory.pointee.kept
+        let count = kept.pointee.waiting.packetCount &+ kept.pointee.flood.count
+        memory.pointee.counters.set(.waiting, UInt64(truncatingIfNeeded: count))
     }
 
     /// Looks at what packets wait for: sends on what can be sent, refuses what waited too long or for
@@ -119,25 +120,29 @@ extension Pipeline {
             && (context.domain == 0 || state.pointee.domains[Int(context.domain)].vrf == context.vrf)
     }
 
-    /// What a worker does beside packets that come: probes to send, packets that wait. Returns whether
-    /// there was anything.
+    /// What a worker does at the end of each turn beside packets that come: probes to send, packets that
+    /// wait, flood copies that are still to be made.
     @inline(__always)
     func background() {
         let kept = memory.pointee.kept
         let hasProbes = kept.pointee.servesProbes && !kept.pointee.probes.isEmpty
-        if hasProbes || kept.pointee.waiting.targetCount != 0 { workBetweenBursts() }
+        if hasProbes || kept.pointee.waiting.targetCount != 0 || kept.pointee.flood.isActive {
+            workBetweenBursts()
+        }
     }
     @inline(never)
     private func workBetweenBursts() {
         if memory.pointee.kept.pointee.servesProbes { sendProbes() }
         if memory.pointee.kept.pointee.waiting.targetCount != 0 { serveWaiting(isEnd: false) }
         drainSideLanes()
+        if memory.pointee.kept.pointee.flood.isActive { endFloodTurn() }
         transmit()
     }
     /// Decides about every waiting packet: nothing more will happen.
     func finish() {
         serveWaiting(isEnd: true)
         drainSideLanes()
+        finishFlood()
         transmit()
     }
 }

@@ -31,6 +31,7 @@ public final class Worker: @unchecked Sendable {
         let received = layout.add(MBuf.self, WorkerMemory.burst)
         let punted = layout.add(MBuf.self, WorkerMemory.sideLane)
         let discarded = layout.add(MBuf.self, WorkerMemory.burst)
+        let fronts = layout.add(MBuf.self, FloodBacklog.chunk)
         let contexts = layout.add(PacketContext.self, WorkerMemory.burst)
         let neighbors = layout.add(PacketContext.self, WorkerMemory.burst)
         let flooded = layout.add(PacketContext.self, WorkerMemory.sideLane)
@@ -50,7 +51,7 @@ public final class Worker: @unchecked Sendable {
             routed: routed.pointer(in: scratch), local: local.pointer(in: scratch),
             waiting: waiting.pointer(in: scratch), errors: errors.pointer(in: scratch),
             flooded: flooded.pointer(in: scratch), punted: punted.pointer(in: scratch),
-            discarded: discarded.pointer(in: scratch), lanes: scratch + lanes,
+            discarded: discarded.pointer(in: scratch), fronts: fronts.pointer(in: scratch), lanes: scratch + lanes,
             kept: KeptState.make(tables: tables, worker: index), usesClock: usesClock, idle: idle))
     }
     deinit {
@@ -113,6 +114,7 @@ public final class Worker: @unchecked Sendable {
             memory.pointee.reader.quiescent()
             memory.countReceived(part.count)
             memory.pipeline.run(part.count)
+            memory.pipeline.finishFlood()
         }
         serve()
     }
@@ -122,6 +124,7 @@ public final class Worker: @unchecked Sendable {
     public func serve() {
         memory.pointee.reader.quiescent()
         memory.pipeline.background()
+        memory.pipeline.finishFlood()
         memory.pointee.reader.offline()
     }
 
@@ -187,7 +190,7 @@ extension UnsafeMutablePointer<WorkerMemory> {
         pointee.io.online()
         var idle = IdleWait()
         while pe_load32(&pointee.stop) == 0 {
-            if poll() != 0 {
+            if poll() != 0 || pointee.kept.pointee.flood.count != 0 {
                 idle = IdleWait()
                 pointee.counters.add(.busyPolls, 1)
             } else {
@@ -263,7 +266,9 @@ extension UnsafeMutablePointer<WorkerMemory> {
             var mbuf = received[index]
             index = index &+ 1
             // RTE_MBUF_F_INDIRECT (rte_mbuf_core.h).
-            if mbuf.pointee.refcnt != 1 || mbuf.pointee.ol_flags & 1 &<< 62 != 0 {
+            if mbuf.pointee.refcnt != 1 || mbuf.pointee.nb_segs != 1
+                || mbuf.pointee.ol_flags & 1 &<< 62 != 0
+            {
                 guard let copy = pe_mbuf_linear_copy(mbuf, pointee.packets) else {
                     pointee.counters.add(.received, 1)
                     pipeline.drop(Packet(mbuf), .noBuffer)

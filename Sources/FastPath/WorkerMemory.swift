@@ -144,6 +144,8 @@ struct WorkerMemory {
     let flooded: UnsafeMutablePointer<PacketContext>
     let punted: UnsafeMutablePointer<MBuf>
     let discarded: UnsafeMutablePointer<MBuf>
+    /// Header buffers of the flood copies that are being made.
+    let fronts: UnsafeMutablePointer<MBuf>
     let lanes: UnsafeMutableRawPointer
     /// What the neighbour, ICMP and waiting lanes keep between bursts.
     let kept: UnsafeMutablePointer<KeptState>

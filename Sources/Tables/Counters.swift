@@ -5,7 +5,7 @@ public import CLinux
 /// Totals of one worker. The words lie in this order in memory; a packet's own in the first line.
 ///
 /// `received + replicated == sent + punted + dropped` after every burst, while no packet waits for a
-/// neighbour (``waiting``).
+/// neighbour or for copies that are still to be made (``waiting``).
 public enum TotalCounter: Int, CaseIterable, Sendable {
     case received, replicated, sent, punted
     /// Learn events reported, and lost because the ring was full.
@@ -24,13 +24,16 @@ public enum TotalCounter: Int, CaseIterable, Sendable {
     case probesSent
     /// Packets that waited for a neighbour; IPv4 fragments made of routed packets.
     case waited, fragmented
-    /// Packets that wait for a neighbour now.
+    /// Packets that wait now: for a neighbour, or for the rest of their flood copies.
     case waiting
+    /// Flooded packets that had copies left when their turn's budget was used up.
+    case floodsContinued
 
     /// What gateways, suppression and the lanes behind them count.
     public static let services: [TotalCounter] = [
         .arpSuppressed, .ndSuppressed, .arpAnswered, .ndAnswered, .echoAnswered, .icmpErrors,
         .icmpLimited, .neighborEvents, .neighborRingFull, .probesSent, .waited, .fragmented, .waiting,
+        .floodsContinued,
     ]
 
     /// Words kept for totals in memory.
@@ -87,6 +90,13 @@ public struct CounterView: BitwiseCopyable, @unchecked Sendable {
     public func add(domain: UInt16, _ counter: DomainCounter, bytes: UInt64) {
         let base = domains + (Int(domain) &* 8 &+ counter.rawValue)
         pe_count(base, 1)
+        pe_count(base + 1, bytes)
+    }
+    /// Counts `packets` in `counter` and `bytes` in the counter after it.
+    @inlinable @inline(__always)
+    public func add(domain: UInt16, _ counter: DomainCounter, packets: UInt64, bytes: UInt64) {
+        let base = domains + (Int(domain) &* 8 &+ counter.rawValue)
+        pe_count(base, packets)
         pe_count(base + 1, bytes)
     }
     /// Counts one packet in `counter` and `bytes` in the counter after it.

@@ -37,6 +37,7 @@ extension DropReason {
         case .oversized: "larger than the outgoing port's MTU allows"
         case .noHeadroom: "no buffer headroom for the outer headers"
         case .noBuffer: "no free packet buffer for a copy"
+        case .floodQueueFull: "more packets to flood than copies can be made of in time"
         case .wrongRouterMAC: "inner destination MAC is not the VRF's own router MAC"
         case .otherDestinationMAC: "on a routed port, but not for its MAC"
         case .innerIPv4Header: "the IPv4 header of a packet to be routed is broken"

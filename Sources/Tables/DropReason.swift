@@ -66,6 +66,8 @@ public enum DropReason: UInt8, CaseIterable, BitwiseCopyable, Sendable {
     case noHeadroom
     /// No free packet buffer for a copy.
     case noBuffer
+    /// Too many flooded packets whose copies are still to be made.
+    case floodQueueFull
 
     // Routing.
     /// From an L3VNI, and the inner destination is not the own router MAC (RFC 9135 section 6).

@@ -52,16 +52,34 @@ public struct BridgeDomain: BitwiseCopyable, Sendable {
     public var vni: VNI { VNI(word: vniWord) }
 }
 
-/// An immutable list of flood targets: circuits, then tunnels.
+/// An immutable list of flood targets: circuits, then tunnels, each by rising index.
 public struct FloodList: BitwiseCopyable, @unchecked Sendable {
-    /// Circuit count, tunnel count, then the indexes.
+    /// Circuit count, tunnel count, generation, then the indexes.
     @usableFromInline let words: UnsafePointer<UInt32>
     @usableFromInline init(words: UnsafePointer<UInt32>) { self.words = words }
     @inlinable @inline(__always) public var circuitCount: Int { Int(words[0]) }
     @inlinable @inline(__always) public var tunnelCount: Int { Int(words[1]) }
-    @inlinable @inline(__always) public func circuit(_ index: Int) -> UInt32 { words[2 &+ index] }
+    /// No other list has had this number for a long time: 2^32 changes of lists.
+    @inlinable @inline(__always) public var generation: UInt32 { words[2] }
+    @inlinable @inline(__always) public func circuit(_ index: Int) -> UInt32 { words[3 &+ index] }
     @inlinable @inline(__always)
-    public func tunnel(_ index: Int) -> UInt32 { words[2 &+ Int(words[0]) &+ index] }
+    public func tunnel(_ index: Int) -> UInt32 { words[3 &+ Int(words[0]) &+ index] }
+
+    /// What stands for a target in ``position(behind:)``: circuits come before tunnels.
+    @inlinable public static func mark(circuit index: UInt32) -> UInt32 { index }
+    @inlinable public static func mark(tunnel index: UInt32) -> UInt32 { index | 1 &<< 31 }
+    /// The first target, counted over circuits and tunnels, whose mark is above `mark`: where somebody
+    /// goes on who was served from another list up to that mark.
+    @inlinable public func position(behind mark: UInt32) -> Int {
+        var low = 0
+        var high = circuitCount &+ tunnelCount
+        while low < high {
+            let middle = (low &+ high) / 2
+            let here = words[3 &+ middle] | (middle < circuitCount ? 0 : 1 &<< 31)
+            if here <= mark { low = middle &+ 1 } else { high = middle }
+        }
+        return low
+    }
 }
 
 /// One attachment circuit: a port and what VLAN its frames carry there.

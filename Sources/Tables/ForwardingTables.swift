@@ -236,11 +236,16 @@ public final class ForwardingTables {
             throw .full(table: "flood list (limits.floodTargets)", limit: limits.floodTargets)
         }
         retireFlood(domains[Int(index)].flood)
-        let words = [UInt32(circuits.count), UInt32(tunnels.count)] + circuits + tunnels
+        floodGeneration &+= 1
+        // By index: tunnels and paths are then read in the order of memory, and a packet whose copies
+        // are made in several turns goes on behind its last target when the list has changed.
+        let counts = [UInt32(circuits.count), UInt32(tunnels.count), floodGeneration]
+        let words = counts + circuits.sorted() + tunnels.sorted()
         domains[Int(index)].flood = circuits.isEmpty && tunnels.isEmpty
             ? nil : FloodList(words: UnsafePointer(Self.block(words)))
         dirty.formUnion([.domains])
     }
+    private var floodGeneration: UInt32 = 0
     var retiredFloods: [UnsafeRawPointer] = []
     private func retireFlood(_ flood: FloodList?) {
         if let flood { retiredFloods.append(UnsafeRawPointer(flood.words)) }

@@ -40,6 +40,31 @@ int pe_mbuf_alloc_bulk(pe_pool *pool, pe_mbuf **m, uint32_t n) {
 void pe_mbuf_free(pe_mbuf *m) { rte_pktmbuf_free(M(m)); }
 void pe_mbuf_free_bulk(pe_mbuf **m, uint32_t n) { rte_pktmbuf_free_bulk((struct rte_mbuf **)m, n); }
 pe_mbuf *pe_mbuf_clone(pe_mbuf *m, pe_pool *pool) { return (pe_mbuf *)rte_pktmbuf_clone(M(m), POOL(pool)); }
+uint32_t pe_mbuf_fronts(pe_mbuf *shared, pe_pool *pool, pe_mbuf **m, uint32_t n) {
+  uint32_t count = 0;
+  struct rte_mbuf *rest = M(shared);
+  if (n > 32) n = 32;
+  if (rte_mempool_get_bulk(POOL(pool), (void **)m, n) == 0) count = n;
+  else while (count < n && rte_mempool_get(POOL(pool), (void **)&m[count]) == 0) count++;
+  if (count == 0) return 0;
+  // One addition for all of them; whoever sends a copy gives its reference back.
+  for (struct rte_mbuf *s = rest; s; s = s->next) rte_mbuf_refcnt_update(s, (int16_t)count);
+  uint16_t segments = rest->nb_segs + 1, port = rest->port;
+  for (uint32_t i = 0; i < count; i++) {
+    struct rte_mbuf *f = M(m[i]);
+    if (i + 4 < count) __builtin_prefetch(m[i + 4], 1);
+    OPEN(f->buf_addr, f->buf_len);
+    f->data_off = RTE_PKTMBUF_HEADROOM;
+    f->nb_segs = segments;
+    f->port = port;
+    f->ol_flags = 0;
+    f->packet_type = 0;
+    f->vlan_tci = f->vlan_tci_outer = 0;
+    f->next = rest;
+    f->tx_offload = 0;
+  }
+  return count;
+}
 int pe_mbuf_chain(pe_mbuf *head, pe_mbuf *tail) { return rte_pktmbuf_chain(M(head), M(tail)) == 0 ? 0 : -1; }
 pe_mbuf *pe_mbuf_linear_copy(const pe_mbuf *m, pe_pool *pool) {
   struct rte_mbuf *copy = rte_pktmbuf_copy((const struct rte_mbuf *)m, POOL(pool), 0, UINT32_MAX);

@@ -36,6 +36,9 @@ PE_BURST void pe_mbuf_free(pe_mbuf *m);
 PE_BURST void pe_mbuf_free_bulk(pe_mbuf *_Nonnull *_Nonnull m, uint32_t n);
 /// A second reference to all segments of `m` with its own offsets; NULL when the pool is empty.
 PE_BURST pe_mbuf *_Nullable pe_mbuf_clone(pe_mbuf *m, pe_pool *pool);
+/// Takes up to n buffers and chains `rest`, all of its segments shared, behind each; returns how many.
+/// Their own lengths are left to the caller: data_len of what it writes, pkt_len of that and `rest`.
+PE_BURST uint32_t pe_mbuf_fronts(pe_mbuf *rest, pe_pool *pool, pe_mbuf *_Nonnull *_Nonnull m, uint32_t n);
 /// Chains `tail` behind `head`; 0, or -1 when there would be too many segments.
 PE_BURST int pe_mbuf_chain(pe_mbuf *head, pe_mbuf *tail);
 /// Copies all of `m` into one new segment; NULL when it does not fit or the pool is empty.
