@@ -12,7 +12,7 @@ from ..machine import ROOT
 from .cases import (DUT_ADDRESS, DUT_MAC, HOST_ADDRESS, HOST_MAC, L2_VNI, L3_VNI, PEER_ADDRESS, PEER_MAC,
                     PEER_ROUTER_MAC, PRIMER, ROUTER_MAC, colons, dotted, remote_address, remote_mac)
 from .host import Absent, build
-from .page import Page
+from .page import Page, reduce_slices
 
 
 def thread_ids(process, pattern):
@@ -95,6 +95,10 @@ class Device:
 
     def select(self):
         """Chooses this device's setting, where several share a process."""
+
+    def reduce(self, slices):
+        """What the slices of a turn say; called before the traffic stops."""
+        return reduce_slices(slices, self.page.at.has_counters)
 
     def prime(self):
         """Lets a device that learns see the local host."""

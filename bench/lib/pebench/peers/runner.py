@@ -10,7 +10,7 @@ from .dut import Forwarder, PeDP, TestPMD
 from .host import Absent
 from .kernel import Kernel
 from .ovs import OVS, SETTINGS
-from .page import PageTimeout, reduce_slices
+from .page import PageTimeout
 
 # What each subject is: a device, and the setting that it has when it is measured.
 SUBJECTS = {
@@ -134,15 +134,13 @@ class Runner:
             if verify:
                 count = cases.verify(case, device.page.samples(), device.forwards)
                 self.details.setdefault(case.identifier, {})[subject] = {"verified": count, "mode": device.where}
-            slices = device.page.measure(self.settings.seconds * device.measure_scale)
+            result = device.reduce(device.page.measure(self.settings.seconds * device.measure_scale))
         finally:
             try:
                 device.page.stop()
             except PageTimeout as error:
                 self.note(f"{subject}: {error}")
             device.pause()
-        result = device.reduce(slices) if hasattr(device, "reduce") else reduce_slices(
-            slices, device.page.at.has_counters)
         if result["loss"] > LOSS_LIMIT and device.where == "in-core":
             raise cases.Wrong(f"{result['loss']:.1%} of the frames did not come out")
         return result
