@@ -199,15 +199,11 @@ class PeDP(Device):
 
     name = "pe-dp"
     threads = r"^rte-worker-1$"
-
-    @staticmethod
-    def binary():
-        path = ROOT / ".build" / "release" / "pe-dp"
-        if not path.exists():
-            raise Absent("pe-dp is not built (swift build -c release --product pe-dp)")
-        return path
+    binary = ROOT / ".build" / "release" / "pe-dp"
 
     def begin(self):
+        if not self.binary.exists():
+            raise Absent(f"{self.binary} does not exist (swift build -c release --product pe-dp)")
         path = self.folder / "pe-dp.yaml"
         path.write_text(pe_dp_configuration(self.entries, self.host, self.host.generator(), self.folder))
-        self.spawn([self.binary(), "run", "--config", path], r"\bready\b")
+        self.spawn([self.binary, "run", "--config", path], r"\bready\b")

@@ -1,11 +1,13 @@
 """The Linux kernel's VXLAN: bridge, vxlan devices and routing between them, in a namespace of its own."""
 
+import statistics
 import time
 
 from .cases import (DUT_ADDRESS, DUT_MAC, HOST_ADDRESS, HOST_MAC, L2_VNI, L3_VNI, PEER_ADDRESS, PEER_MAC,
                     PEER_ROUTER_MAC, ROUTER_MAC, colons, dotted, remote_address, remote_mac)
 from .dut import Device
 from .host import Absent, build, run
+from .page import reduce_slices
 
 SYSCTLS = ["net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
            "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1",
@@ -94,6 +96,13 @@ class Kernel(Device):
         time.sleep(self.warm_seconds)
         while self.page.at.slice_count == 0 and time.monotonic() < end:
             time.sleep(0.05)
+
+    def reduce(self, slices):
+        """Cycles of the core, not of the thread: part of the work may be ksoftirqd's, on the same core."""
+        result = reduce_slices(slices, False)
+        if self.page.at.has_counters:
+            result["instructions"] = statistics.median(s["instructions"] / s["generated"] for s in slices)
+        return result
 
     def pause(self):
         """It sleeps when it has nothing to do, and a stopped process could not finish its call."""
