@@ -78,6 +78,10 @@ let package = Package(
             dependencies: ["FastPath", "Tables", "Wire", "CBench", "CTwin", "CDPDK", "CLinux"],
             path: "bench/sources/cycles", swiftSettings: hot),
         .executableTarget(
+            name: "bench-scaling",
+            dependencies: ["FastPath", "Tables", "Wire", "CBench", "CDPDK", "CLinux"],
+            path: "bench/sources/scaling", swiftSettings: hot),
+        .executableTarget(
             name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/sources/tables",
             swiftSettings: hot),
         .target(

@@ -67,15 +67,17 @@ public final class MemoryPorts {
         let port = PortIO(kind: .kernel, features: features, ethdev: 0, txQueueCount: 1, mtu: mtu)
         pe_store64(words + Int(index), port.word)
     }
-    /// Makes port `index` stand for an ethdev that the worker polls and sends to.
+    /// Makes port `index` stand for an ethdev: the worker polls `queue` of it, and sends on the queue of
+    /// its own index.
     public func setEthdev(
-        _ index: UInt16, ethdev: UInt16, mtu: UInt16, features: PortIO.Features = [.multiSegment]
+        _ index: UInt16, ethdev: UInt16, queue: UInt16 = 0, mtu: UInt16,
+        features: PortIO.Features = [.multiSegment]
     ) {
         let count = Int(polled.pointee.count0)
         guard UInt32(index) < io.portCapacity, count < PollSlot.queueCapacity else { return }
         let port = PortIO(kind: .ethdev, features: features, ethdev: ethdev, txQueueCount: 1, mtu: mtu)
         pe_store64(words + Int(index), port.word)
-        queues[count] = PolledQueue(ethdev: ethdev, queue: 0, port: index, features: features)
+        queues[count] = PolledQueue(ethdev: ethdev, queue: queue, port: index, features: features)
         polled.pointee.count0 = UInt32(count + 1)
     }
     /// Takes a port away: what is sent to it is dropped.

@@ -89,13 +89,15 @@ public final class Worker: @unchecked Sendable {
     }
 
     /// Polls on the calling thread until at least `packets` packets came, or it is told to ``stop()``;
-    /// returns how many did. For benchmarks, with sources that never end: what ``entry`` does.
+    /// returns how many did. For benchmarks, with sources that never end: what ``entry`` does, but that
+    /// all copies of a flood are made before the next poll.
     public func poll(packets: Int) -> Int {
         memory.pointee.io.online()
         var total = 0
         while total < packets, pe_load32(&memory.pointee.stop) == 0 {
             let count = memory.poll()
             memory.pointee.counters.add(count != 0 ? .busyPolls : .idlePolls, 1)
+            if memory.pointee.kept.pointee.flood.count != 0 { memory.pipeline.finishFlood() }
             total = total &+ count
         }
         memory.pointee.reader.offline()
