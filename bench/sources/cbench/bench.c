@@ -12,12 +12,14 @@
 
 enum { MAX_BUFFERS = 16384, MAX_CAPTURED = 1024, CAPTURED_BYTES = 2048, MAX_BURST = 64, PAYLOAD = 0x5A };
 
-static struct rte_mempool *packet_pool;
+static struct rte_mempool *packet_pool, *header_pool;
+static int64_t available_at_start;
 static struct rte_mbuf *buffers[MAX_BUFFERS];
 static uint32_t buffer_count, buffer_next;
 static struct bench_traffic traffic;
 static struct rte_ring *punts;
 static struct bench_ends ends;
+static uint64_t owed;
 static uint32_t capture_wanted, captured;
 static struct { uint8_t bytes[CAPTURED_BYTES]; uint32_t length; uint16_t port; } captures[MAX_CAPTURED];
 static uint16_t source_port = UINT16_MAX;
@@ -158,7 +160,9 @@ static void empty_punts(void) {
 static uint16_t source_rx(void *q, struct rte_mbuf **m, uint16_t n) {
   if (((struct queue *)q)->port != source_port) return 0;
   if (punts) empty_punts();
+  if (owed) return 0;
   if (n > traffic.burst) n = (uint16_t)traffic.burst;
+  owed = (uint64_t)n * traffic.copies;
   if (traffic.buffers == BENCH_ALLOCATED) {
     if (rte_pktmbuf_alloc_bulk(packet_pool, m, n)) return 0;
   } else {
@@ -218,15 +222,24 @@ static void digest_frames(struct rte_mbuf **m, uint16_t n, uint16_t port) {
 static uint16_t sink_tx(void *q, struct rte_mbuf **m, uint16_t n) {
   if (__builtin_expect(captured < capture_wanted, 0)) keep(m, n, ((struct queue *)q)->port);
   if (__builtin_expect(digested < digest_wanted, 0)) digest_frames(m, n, ((struct queue *)q)->port);
-  if (traffic.buffers == BENCH_REPLICATED) release(m, n);
-  else if (traffic.buffers == BENCH_ALLOCATED) rte_pktmbuf_free_bulk(m, n);
+  if (traffic.buffers == BENCH_REPLICATED) {
+    owed -= n < owed ? n : owed;
+    release(m, n);
+  }
+  if (traffic.buffers == BENCH_ALLOCATED) rte_pktmbuf_free_bulk(m, n);
   ends.sent += n;
   return n;
 }
 
-int bench_attach(uint16_t port_a, uint16_t port_b, void *pool, uint32_t count) {
-  if (count > MAX_BUFFERS || rte_pktmbuf_alloc_bulk(pool, buffers, count)) return -1;
-  packet_pool = pool;
+static int64_t available(void) {
+  return (int64_t)rte_mempool_avail_count(packet_pool) + rte_mempool_avail_count(header_pool);
+}
+int64_t bench_missing(void) { return available_at_start - available(); }
+int bench_attach(uint16_t port_a, uint16_t port_b, void *packets, void *headers, uint32_t count) {
+  if (count > MAX_BUFFERS || rte_pktmbuf_alloc_bulk(packets, buffers, count)) return -1;
+  packet_pool = packets;
+  header_pool = headers;
+  available_at_start = available();
   buffer_count = count;
   static void *data[2][1], *callbacks[1];
   uint16_t ports[2] = {port_a, port_b};
@@ -245,6 +258,7 @@ void bench_traffic_set(uint16_t port, const struct bench_traffic *t, void *ring)
   source_port = port;
   traffic = *t;
   punts = ring;
+  owed = 0;
   // What earlier traffic has left behind the headers would spoil checksums.
   for (uint32_t i = 0; i < buffer_count; i++)
     memset((uint8_t *)buffers[i]->buf_addr + RTE_PKTMBUF_HEADROOM, PAYLOAD,
@@ -255,6 +269,7 @@ void bench_traffic_end(struct bench_traffic *t) {
   t->flow_next = traffic.flow_next;
   t->pattern_next = traffic.pattern_next;
 }
+uint64_t bench_owed(void) { return owed; }
 struct bench_ends bench_take_ends(void) {
   if (punts) empty_punts();
   struct bench_ends taken = ends;

@@ -114,8 +114,11 @@ struct Progress {
         let environment: Environment
         do { environment = try Environment.start(environmentOptions) } catch { fail("\(error)") }
         _ = bench_pin(Int32(options.cpu))
-        guard bench_attach(Site.underlay, Site.access, UnsafeMutableRawPointer(environment.packets), 1024) == 0
-        else { fail("the pool has too few buffers") }
+        let packets = UnsafeMutableRawPointer(environment.packets)
+        let headers = UnsafeMutableRawPointer(environment.headers)
+        guard bench_attach(Site.underlay, Site.access, packets, headers, 1024) == 0 else {
+            fail("the pool has too few buffers")
+        }
         var bench = Bench(
             options: options, environment: environment,
             meter: Meter(counters: max(0, counters), packets: options.packets))

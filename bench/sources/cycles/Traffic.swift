@@ -71,6 +71,7 @@ extension Row {
         result.kind = journey == .arpReply ? BENCH_ARP : journey == .punt ? BENCH_FIXED : BENCH_FLOWS
         result.buffers = journey == .drop || special == "pool"
             ? BENCH_ALLOCATED : journey == .floodCopy ? BENCH_REPLICATED : BENCH_RECYCLED
+        result.copies = journey == .floodCopy ? UInt32(entries) : 0
         result.burst = UInt32(burst)
         result.outer = isFromFabric ? (isIPv6 ? 70 : 50) : 0
         result.flows = UInt32(flows)

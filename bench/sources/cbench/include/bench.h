@@ -32,6 +32,8 @@ typedef struct bench_traffic {
   uint32_t pattern_length;
   enum bench_kind kind;
   enum bench_buffers buffers;
+  /// Not 0: a worker makes so many frames of each, in its own time; the next burst waits until all have been sent.
+  uint32_t copies;
   /// At most so many frames in one burst.
   uint32_t burst;
   /// Bytes of outer headers before the inner frame: 0, 50 or 70.
@@ -56,8 +58,10 @@ typedef struct bench_traffic {
 } bench_traffic;
 
 /// Replaces the bursts of two idle ethdevs: one gives `traffic`, both swallow what is sent.
-/// `buffers` packet buffers are recycled; 0, or -1 when the pool has too few.
-int bench_attach(uint16_t port_a, uint16_t port_b, void *pool, uint32_t buffers);
+/// `buffers` buffers of `packets` are recycled; 0, or -1 when the pool has too few.
+int bench_attach(uint16_t port_a, uint16_t port_b, void *packets, void *headers, uint32_t buffers);
+/// Buffers that the two pools have less than after bench_attach(): lost, or, below 0, freed by more than one.
+int64_t bench_missing(void);
 /// Chooses which of the two ports receives, and what. `punts` is the ring (struct rte_ring) in which a worker
 /// puts frames for kernel ports, or NULL: it is emptied before each burst.
 void bench_traffic_set(uint16_t port, const bench_traffic *traffic, void *_Nullable punts);
@@ -66,6 +70,8 @@ void bench_traffic_end(bench_traffic *traffic);
 /// Frames swallowed since the last call: sent on both ports, and taken from `punts`.
 typedef struct bench_ends { uint64_t sent, punted; } bench_ends;
 bench_ends bench_take_ends(void);
+/// Copies that have not been sent yet.
+uint64_t bench_owed(void);
 /// Keeps copies of the next `count` frames sent or punted (at most 1024, 2048 bytes of each).
 void bench_capture(uint32_t count);
 /// A captured frame: its bytes, its full length and its port; NULL beyond the last.
