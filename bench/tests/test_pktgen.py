@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "lib"))
 
 from pktgen import model, profiles, report, simulated, testbed  # noqa: E402
-from pktgen.rig import disturbances  # noqa: E402
+from pktgen.rig import DeviceWatch, disturbances  # noqa: E402
 from pktgen.search import Goal, Loads  # noqa: E402
 from pktgen.trials import Measurer, SearchStopped, Trial, merged, percentile  # noqa: E402
 
@@ -28,13 +28,16 @@ class Scripted:
     def now(self):
         return 0.0
 
+    def rest(self, seconds):
+        pass
+
     def run(self, load, seconds):
         self.asked += 1
         return self.trials.pop(0)
 
 
 def trial(lost=0, offered=1000, intended=1000, disturbed=False, seconds=1.0, faults=None):
-    return Trial(1000.0, seconds, offered, lost, intended, ["away: 5 ms"] if disturbed else [], faults or {})
+    return Trial(1000.0, seconds, offered, lost, intended, ["away: 5 ms"] if disturbed else [], faults=faults or {})
 
 
 class SearchTests(unittest.TestCase):
@@ -84,6 +87,15 @@ class TrialTests(unittest.TestCase):
         self.assertEqual(measurer.measure(1000.0, 1.0).lost, 2)
         self.assertEqual(measurer.statistics.accepted_disturbed, 1)
 
+    def test_loss_beyond_what_a_disturbance_explains_counts_at_once(self):
+        much = trial(lost=500, disturbed=True)
+        much.excused = 100
+        self.assertEqual(Measurer(Scripted([much])).measure(1000.0, 1.0).lost, 500)
+        little = trial(lost=110, disturbed=True)
+        little.excused = 100
+        source = Scripted([little, trial()])
+        self.assertEqual(Measurer(source).measure(1000.0, 1.0).lost, 0)
+
     def test_loss_without_a_disturbance_counts_at_once(self):
         source = Scripted([trial(lost=5)])
         self.assertEqual(Measurer(source).measure(1000.0, 1.0).lost, 5)
@@ -98,11 +110,27 @@ class TrialTests(unittest.TestCase):
             Measurer(source).measure(1000.0, 1.0)
 
     def test_what_disturbs_depends_on_the_load(self):
-        self.assertEqual(disturbances(answer(longest=1e6), 100_000, 1024, 0), [])
-        self.assertIn("generator was away", disturbances(answer(longest=1e6), 1_000_000, 1024, 0)[0])
-        self.assertIn("device waited", disturbances(answer(), 1_000_000, 1024, 1e6)[0])
-        self.assertIn("no room: 7", disturbances(answer(missed=7), 1000, 1024, 0)[0])
-        self.assertIn("no buffers", disturbances(answer(buffers=1), 1000, 1024, 0)[0])
+        self.assertEqual(disturbances(answer(longest=1e6), 100_000, 1024, 0, 1.0), [])
+        self.assertIn("generator was away", disturbances(answer(longest=1e6), 1_000_000, 1024, 0, 1.0)[0])
+        self.assertIn("device waited", disturbances(answer(), 1_000_000, 1024, 1e6, 1.0)[0])
+        self.assertIn("no room: 7", disturbances(answer(missed=7), 1000, 1024, 0, 1.0)[0])
+        self.assertIn("no buffers", disturbances(answer(buffers=1), 1000, 1024, 0, 1.0)[0])
+
+    def test_a_pause_longer_than_the_wait_for_the_last_frames_disturbs_at_any_load(self):
+        self.assertEqual(disturbances(answer(), 10, 1024, 20e6, 0.05), [])
+        self.assertIn("device waited", disturbances(answer(), 10, 1024, 30e6, 0.05)[0])
+
+
+    def test_a_device_that_is_kept_off_its_cpu_is_noticed_while_it_waits(self):
+        def waited(*threads):
+            (state, ran, wait), (state_after, ran_after, wait_after) = threads
+            return DeviceWatch.waited(({"7": ("rte-worker-1", state, ran, wait)}, 0),
+                                      ({"7": ("rte-worker-1", state_after, ran_after, wait_after)}, 100_000_000))
+        self.assertEqual(waited(("R", 0, 0), ("R", 100_000_000, 0)), 0)
+        self.assertEqual(waited(("R", 0, 0), ("R", 95_000_000, 3_000_000)), 3_000_000)
+        self.assertEqual(waited(("R", 0, 0), ("R", 0, 0)), 92_000_000)
+        self.assertEqual(waited(("S", 0, 0), ("S", 0, 0)), 0)
+        self.assertEqual(DeviceWatch.waited(DeviceWatch(None).sample(), DeviceWatch(None).sample()), 0)
 
 
 class LatencyTests(unittest.TestCase):

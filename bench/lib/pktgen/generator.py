@@ -124,11 +124,20 @@ class Generator:
 
     def ask(self, command, event, timeout):
         """Sends a command and waits for its answer."""
+        self._write(json.dumps(command))
+        return self._answer(event, timeout)
+
+    def refusal(self, line):
+        """What the generator says against a line that is no proper command; None when it takes it."""
+        self._write(line)
+        answer = self._read_line(10)
+        return answer.get("message") if answer.get("event") == "error" else None
+
+    def _write(self, line):
         try:
-            self.process.stdin.write((json.dumps(command) + "\n").encode())
+            self.process.stdin.write((line + "\n").encode())
         except BrokenPipeError:
             raise GeneratorError("the generator ended: " + self._said()) from None
-        return self._answer(event, timeout)
 
     def wait_for_links(self, seconds):
         """Waits until both links are up; a generator without a link measures nothing."""
@@ -166,6 +175,14 @@ class Generator:
         return " | ".join(lines[-4:]) or "it said nothing"
 
     def _answer(self, event, timeout):
+        answer = self._read_line(timeout)
+        if answer.get("event") == "error":
+            raise GeneratorError("the generator says: " + answer["message"] + self._reason(answer))
+        if answer.get("event") != event:
+            raise GeneratorError(f"the generator answered {answer.get('event')} instead of {event}")
+        return answer
+
+    def _read_line(self, timeout):
         end = time.monotonic() + timeout
         while b"\n" not in self._read:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
@@ -176,12 +193,11 @@ class Generator:
                 raise GeneratorError("the generator ended: " + self._said())
             self._read += piece
         line, self._read = self._read.split(b"\n", 1)
-        answer = json.loads(line)
-        if answer.get("event") == "error":
-            raise GeneratorError("the generator says: " + answer["message"] + self._reason(answer))
-        if answer.get("event") != event:
-            raise GeneratorError(f"the generator answered {answer.get('event')} instead of {event}")
-        return answer
+        return json.loads(line)
 
     def _reason(self, answer):
-        return f" ({self._said()})" if "port" in answer["message"] or "EAL" in answer["message"] else ""
+        if "port" not in answer["message"] and "EAL" not in answer["message"]:
+            return ""
+        said = self._said()
+        hint = "; a memif client needs its server: start that side first" if "memif_connect_client" in said else ""
+        return f" ({said}){hint}"

@@ -113,9 +113,10 @@ def _txonly(traffic, ports, probes):
     sizes = sorted(set(traffic.sizes()))
     return [
         "#!/bin/sh", "# dpdk-testpmd's txonly mode on the access side: one remote host, no captures needed.",
-        "# Made by bench/pktgen profile --for testpmd.",
+        "# Made by bench/pktgen profile --for testpmd. txonly does not receive: what came through is in",
+        "# pe-dp show counters, sent and transmitFailed of the underlay port.",
         f"exec dpdk-testpmd -l 0-1 {probes} \\",
-        f"  -- --forward-mode=txonly --portmask=0x3 --eth-peer=1,{destination} --port-topology=loop \\",
+        f"  -- --forward-mode=txonly --portlist=1 --port-topology=loop --eth-peer=1,{destination} \\",
         f"  --tx-ip={model.LOCAL_HOST},{model.REMOTE_HOST} --tx-udp=1024,9 --txonly-multi-flow \\",
         f"  --txpkts={sizes[0]} --stats-period=1 --auto-start", "",
     ]

@@ -7,36 +7,60 @@ from .model import DECAP, DIRECTION_NAMES, ENCAP, UNCHANGED
 from .trials import SearchStopped, Trial
 
 LEARN_RATE = 100_000
+# How long the device may take until a low rate comes back whole.
+PREPARE_SECONDS = 10
 
 
 class DeviceWatch:
-    """How long the threads of a local device under test waited for a CPU (schedstat of the kernel)."""
+    """How long the packet threads of a local device under test were ready to run and did not (schedstat)."""
 
     PACKET_THREADS = ("rte-worker", "lcore-worker", "lcore-slave", "pmd-c", "vpp_wk")
+    # What a running thread has used so far is brought up to date by the timer only: 4 ms, seen from both ends.
+    RESOLUTION = 8_000_000
 
     def __init__(self, pid):
         self.pid = pid
 
-    def waited(self):
-        """Nanoseconds that the packet threads, or all if none is known by name, have waited so far."""
-        if self.pid is None:
-            return 0
-        times = {}
-        for task in Path(f"/proc/{self.pid}/task").glob("*"):
+    def sample(self):
+        """{thread: (name, state, nanoseconds run, nanoseconds waited)} and the time, of the packet threads."""
+        threads = {}
+        for task in Path(f"/proc/{self.pid}/task").glob("*") if self.pid else ():
             try:
                 name = (task / "comm").read_text().strip()
-                times[task.name] = name, int((task / "schedstat").read_text().split()[1])
+                state = (task / "stat").read_text().rsplit(")", 1)[1].split()[0]
+                ran, waited = map(int, (task / "schedstat").read_text().split()[:2])
             except (OSError, IndexError, ValueError):
                 continue
-        packet = [waited for name, waited in times.values() if name.startswith(self.PACKET_THREADS)]
-        return max(packet or [waited for _, waited in times.values()], default=0)
+            threads[task.name] = name, state, ran, waited
+        packet = {thread: seen for thread, seen in threads.items() if seen[0].startswith(self.PACKET_THREADS)}
+        return packet or threads, time.monotonic_ns()
+
+    @classmethod
+    def waited(cls, before, after):
+        """Nanoseconds between two samples that some packet thread should have run and did not.
+
+        A wait is counted by the kernel when it ends; one that goes on shows as a thread that is ready, and
+        has run for less than the time that passed.
+        """
+        (first, begin), (second, end) = before, after
+        longest = 0
+        for thread, (_, state, ran, waited) in second.items():
+            if thread not in first:
+                continue
+            _, state_before, ran_before, waited_before = first[thread]
+            longest = max(longest, waited - waited_before)
+            if state == state_before == "R":
+                longest = max(longest, end - begin - (ran - ran_before) - cls.RESOLUTION)
+        # A wait that ended in between may have begun before.
+        return min(longest, end - begin)
 
 
-def disturbances(answer, load, slots, waited):
+def disturbances(answer, load, slots, waited, drain):
     """What says that a trial's loss need not be the device's: texts "kind: how much"."""
     result = []
-    # Half of what the rings between generator and device hold: longer, and frames are lost to the pause.
-    bearable = slots / 2 / load * 1e9 if load else float("inf")
+    # Half of what the rings between generator and device hold: longer, and frames are lost to the pause. And
+    # half of what the generator waits for the last frames: longer, and they come too late to count.
+    bearable = min(slots / 2 / load if load else drain, drain / 2) * 1e9
     for name, what in (("sendGaps", "the generator was away from its ports"),
                        ("receiveGaps", "the generator was away from its ports")):
         longest = answer[name]["longest"]
@@ -64,10 +88,14 @@ class Rig:
     def now():
         return time.monotonic()
 
+    @staticmethod
+    def rest(seconds):
+        time.sleep(seconds)
+
     def run(self, load, seconds, check=64):
-        waited = self.watch.waited()
+        before = self.watch.sample()
         answer = self.generator.trial(load, seconds, self.drain, self.traffic.directions, check=check, burst=self.burst)
-        return self._trial(answer, load, seconds, self.watch.waited() - waited)
+        return self._trial(answer, load, seconds, self.watch.waited(before, self.watch.sample()))
 
     def _trial(self, answer, load, seconds, waited):
         lanes = answer["directions"]
@@ -86,8 +114,14 @@ class Rig:
         return Trial(
             load=load, seconds=seconds, offered=offered, lost=max(0, offered - received),
             intended=sum(lane["intended"] for lane in lanes),
-            disturbances=disturbances(answer, load, self.slots, waited), faults=faults,
+            disturbances=disturbances(answer, load, self.slots, waited, self.drain),
+            excused=self._excused(answer, load, waited), faults=faults,
             latency={lane["name"]: lane["latency"] for lane in lanes}, details=answer)
+
+    def _excused(self, answer, load, waited):
+        """Frames that pauses of device and generator may have cost: all that came meanwhile, and what rings held."""
+        seconds = waited / 1e9 + answer["away"] + answer["receiveGaps"]["longest"] / 1e9
+        return round(len(answer["directions"]) * (load * seconds + 2 * self.slots)) + sum(answer["portMissed"])
 
     def prepare(self):
         """Tells the generator the traffic and the device its hosts; then a few frames must come back right.
@@ -95,18 +129,23 @@ class Rig:
         Raises SearchStopped, in words, when they do not.
         """
         self.generator.set_traffic(self.traffic)
-        if self.traffic.service != UNCHANGED:
-            hosts = min(self.traffic.flows, self.traffic.macs)
-            # Every local host speaks once in each of its VNIs: the device learns where it is.
-            for _ in range(2):
-                self.generator.trial(LEARN_RATE, 2 * hosts / LEARN_RATE + 1, 0.05, 1 << ENCAP, frames=hosts)
-            time.sleep(0.5)
-        last = None
-        for _ in range(5):
-            last = self.run(2000, 0.25, check=1)
-            if last.lost == 0 and not last.faults:
+        end = time.monotonic() + PREPARE_SECONDS
+        while True:
+            self._teach()
+            trial = self.run(2000, 0.25, check=1)
+            if trial.lost == 0 and not trial.faults:
                 return
-        raise SearchStopped(self._why_not(last))
+            # A link that is up here may not have been noticed over there yet.
+            if time.monotonic() > end:
+                raise SearchStopped(self._why_not(trial))
+
+    def _teach(self):
+        """Every local host speaks once in each of its VNIs: the device learns where it is."""
+        if self.traffic.service == UNCHANGED:
+            return
+        hosts = min(self.traffic.flows, self.traffic.macs)
+        self.generator.trial(LEARN_RATE, 2 * hosts / LEARN_RATE + 1, 0.05, 1 << ENCAP, frames=hosts)
+        time.sleep(0.3)
 
     def _why_not(self, trial):
         if trial.faults:

@@ -241,7 +241,9 @@ class MultipleLossRatioSearch(Search):
         """Where to look for a lower bound: the highest load below that short trials believed in, else a step."""
         hopeful = [load for load in self.loads.trials if load < high
                    and self.loads.classify(load, goal, seconds, sum_seconds) is None]
-        return max(hopeful) if hopeful else high * (1 - step)
+        # What came through at the load that was too much is the next guess.
+        through = max(trial.load * (1 - trial.ratio) for trial in self.loads.trials[high])
+        return max(hopeful) if hopeful else min(high * (1 - step), through)
 
     def _between(self, goal, seconds, sum_seconds, low, high, width):
         """The next load: one that shorter trials left undecided, else the middle, or one width away from an end."""

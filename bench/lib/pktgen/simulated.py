@@ -25,6 +25,9 @@ class SimulatedDevice:
     def now(self):
         return self.clock
 
+    def rest(self, seconds):
+        self.clock += seconds
+
     def run(self, load, seconds):
         self.clock += seconds + 0.05
         self.runs += 1
@@ -36,14 +39,15 @@ class SimulatedDevice:
             lost = round(offered * (1 - self.capacity / rate))
         if rate > self.knee:
             lost = max(lost, round(offered * self.early))
-        disturbances = []
+        disturbances, excused = [], 0
         if self.random.random() < self.noise:
             lost = max(lost, offered // 100)
         if self.random.random() < self.stalls:
             offered = round(offered * 0.9)
             lost = max(lost, offered // 20)
+            excused = offered // 20
             disturbances.append("the generator was away from its ports: 5 ms")
-        return Trial(load, seconds, offered, lost, intended, disturbances)
+        return Trial(load, seconds, offered, lost, intended, disturbances, excused)
 
 
 def ndr(**rest):

@@ -44,6 +44,30 @@ def compare_frames(checks, generator):
         checks.check(f"generator and model write the same frames: {name}", different == 0, f"{different} differ")
 
 
+# Lines that are no commands, and commands with a field that is missing, wrong or out of bounds.
+MALFORMED = [
+    "", "x", "{", "[]", '{"command"}', '{"command":', '{"command":"trial"', '{"command":"trial"} more',
+    '{"command":{}}', '{"command":"trial","rate":nan,"seconds":1}', '{"command":"trial","rate":1,"seconds":inf}',
+    '{"command":"trial","rate":}', '{"command":"trial","rate":1e400,"seconds":1}', '{"command":"trial","rate":-1}',
+    '{"command":"trial","rate":1,"seconds":0}', '{"command":"trial","rate":1,"seconds":1,"directions":4}',
+    '{"command":"trial","rate":1e9,"seconds":3600}', '{"command":"trial","rate":1,"seconds":1,"check":3}',
+    '{"command":"trial","rate":1,"seconds":1,"burst":65}', '{"command":"trial","rate":"1","seconds":1}',
+    '{"command":"traffic","flows":0}', '{"command":"traffic","sizes":"59"}', '{"command":"traffic","sizes":"60,"}',
+    '{"command":"traffic","sizes":"60;61"}', '{"command":"traffic","vnis":1.5}', '{"command":"traffic","service":3}',
+    '{"command":"frames","count":0}', '{"command":"frames","first":-1}', '{"command":"launch"}', "{}",
+    '{"' + "n" * 100 + '":1}', '{"command":"' + "c" * 1000 + '"}', "{" + ",".join(f'"f{i}":1' for i in range(99)) + "}",
+]
+
+
+def refuse_malformed(checks, generator):
+    """Bad lines are refused in words, and what was set before stays."""
+    generator.set_traffic(Traffic.of_journey("l2"))
+    before = generator.frames(ENCAP, 0, 3)
+    taken = [line[:60] for line in MALFORMED if not generator.refusal(line)]
+    checks.check(f"the generator refuses {len(MALFORMED)} malformed commands", not taken, "; ".join(taken))
+    checks.check("and keeps its traffic", generator.frames(ENCAP, 0, 3) == before)
+
+
 def search(checks, rig, traffic, args, say):
     """A short search, and whether its result makes sense."""
     highest = rig.highest_rate()
@@ -99,6 +123,7 @@ def one_journey(checks, journey, args, say, searches, **rest):
     with rig_on_memif(traffic, 0.05) as (rig, folder):
         if searches:
             compare_frames(checks, rig.generator)
+            refuse_malformed(checks, rig.generator)
         try:
             rig.prepare()
         except SearchStopped as stop:

@@ -53,9 +53,9 @@ def device_config(traffic, ports, cpus=(0, 1), hugepages="auto", socket="/run/pe
 
 def _ports(ports):
     lines = ["ports:"]
-    for name, text, mac in (("up0", ports[0], model.DEVICE_MAC), ("access", ports[1], None)):
+    for name, text, mac, mtu in (("up0", ports[0], model.DEVICE_MAC, 1600), ("access", ports[1], None, 1500)):
         driver, device = device_port(text)
-        lines.append(f'  - name: {name}\n    driver: {driver}\n    device: "{device}"\n    mtu: 1600')
+        lines.append(f'  - name: {name}\n    driver: {driver}\n    device: "{device}"\n    mtu: {mtu}')
         if mac:
             lines.append(f'    mac: "{model.mac_text(mac)}"')
     return lines + [""]

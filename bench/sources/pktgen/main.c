@@ -69,8 +69,8 @@ static bool sizes_of(const char *text, struct traffic *t) {
     unsigned long size = strtoul(text, &end, 10);
     if (end == text || size < 60 || size > 1514 || t->size_count == MAX_SIZES) return false;
     t->sizes[t->size_count++] = (uint32_t)size;
-    text = *end == ',' ? end + 1 : end;
-    if (*end && *end != ',') return false;
+    if (*end && (*end != ',' || !end[1])) return false;
+    text = *end ? end + 1 : end;
   }
   return t->size_count > 0;
 }

@@ -180,7 +180,8 @@ static inline uint32_t credit(struct trial *t, struct lane *lane, uint64_t now, 
   uint64_t done = lane->sent + lane->skipped + (t->order.retry ? 0 : lane->refused);
   if (t->order.frames && done >= t->order.frames) return 0;
   if (per_tick == 0) return t->order.burst;
-  uint64_t due = (uint64_t)((double)(now - t->begin - t->away) * per_tick) + 1;
+  uint64_t worked = now - t->begin > t->away ? now - t->begin - t->away : 0;
+  uint64_t due = (uint64_t)((double)worked * per_tick) + 1;
   if (due <= done) return 0;
   uint64_t owed = due - done, limit = (uint64_t)(per_tick * (double)rte_get_tsc_hz() * 20e-6) + 2 * t->order.burst;
   if (owed > limit) {
