@@ -24,6 +24,7 @@ PACKAGES=(
   tcpdump tshark            # captures
   python3-scapy             # scripts/packets builds what must leave with it
   python3                   # the lab's own program, the benchmark commands
+  valgrind                  # bench/gate, where the processor does not count instructions
   python3-matplotlib        # figures of bench/report
   user-mode-linux kmod      # the guest kernel, which has VRF and VLAN devices
   git ca-certificates       # Swift packages

@@ -157,6 +157,7 @@ static void empty_punts(void) {
   }
 }
 
+static uint64_t given;
 static uint16_t source_rx(void *q, struct rte_mbuf **m, uint16_t n) {
   if (((struct queue *)q)->port != source_port) return 0;
   if (punts) empty_punts();
@@ -175,8 +176,10 @@ static uint16_t source_rx(void *q, struct rte_mbuf **m, uint16_t n) {
   if (traffic.kind == BENCH_FLOWS) give(m, n, BENCH_FLOWS);
   else if (traffic.kind == BENCH_ARP) give(m, n, BENCH_ARP);
   else give(m, n, BENCH_FIXED);
+  given += n;
   return n;
 }
+uint64_t bench_given(void) { return given; }
 
 static void keep(struct rte_mbuf **m, uint16_t n, uint16_t port) {
   for (int i = 0; i < n && captured < capture_wanted; i++, captured++) {

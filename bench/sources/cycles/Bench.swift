@@ -9,7 +9,7 @@ import Tables
 
 let usage = """
     usage: bench-cycles [--packets N] [--repetitions N] [--cpu N] [--hugepages auto|always|never]
-                        [--check] ROW...
+                        [--check] [--quiet] ROW...
 
     Measures what a packet costs a worker, everything on: learning check and ageing marks, counters, VTEP
     check, checksums. bench/cycles runs sets of rows and is meant for people; this prints a line of JSON
@@ -39,6 +39,8 @@ struct Options {
     var cpu = -1
     var hugepages = EnvironmentOptions.Hugepages.auto
     var isCheck = false
+    /// Says nothing of its progress: what is printed depends on the time, and costs instructions.
+    var quiet = false
     var rows: [Row] = []
 
     init() {
@@ -53,6 +55,7 @@ struct Options {
             switch argument {
             case "--packets": packets = number(1...1_000_000_000)
             case "--repetitions": repetitions = number(1...1000)
+            case "--quiet": quiet = true
             case "--cpu": cpu = number(0...1023)
             case "--hugepages":
                 guard let value = EnvironmentOptions.Hugepages(rawValue: arguments.popFirst() ?? "") else {
@@ -85,9 +88,11 @@ func fail(_ message: String) -> Never {
 
 /// Says what is going on, at most every other second.
 struct Progress {
+    let quiet: Bool
     private var last = ContinuousClock.now
+    init(quiet: Bool) { self.quiet = quiet }
     mutating func say(_ text: @autoclosure () -> String) {
-        if ContinuousClock.now - last < .seconds(2) { return }
+        if quiet || ContinuousClock.now - last < .seconds(2) { return }
         last = .now
         complain(text())
     }
@@ -97,7 +102,7 @@ struct Progress {
     let options: Options
     let environment: Environment
     let meter: Meter
-    var progress = Progress()
+    var progress: Progress
     var sceneCount = 0
     var isFaulty = false
 
@@ -121,7 +126,8 @@ struct Progress {
         }
         var bench = Bench(
             options: options, environment: environment,
-            meter: Meter(counters: max(0, counters), packets: options.packets))
+            meter: Meter(counters: max(0, counters), packets: options.packets),
+            progress: Progress(quiet: options.quiet))
         for group in groups(options.rows) { try bench.run(group) }
         exit(bench.isFaulty ? 1 : 0)
     }

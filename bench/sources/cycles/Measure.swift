@@ -124,6 +124,7 @@ struct Record {
             + "\"packets\":\(meter.packets),\"repetitions\":\(turns.count),\"hugepages\":\(hugepages),"
             + "\"counter\":\"\(meter.hasCycles ? "perf" : "tsc")\","
             + "\"clockRatio\":\(decimal(Meter.quantile(clockRatios, 0.5))),\"verified\":true,"
+            + "\"given\":\(bench_given()),"
             + "\"metrics\":{\(metrics.joined(separator: ","))}}"
     }
 

@@ -67,6 +67,8 @@ int64_t bench_missing(void);
 void bench_traffic_set(uint16_t port, const bench_traffic *traffic, void *_Nullable punts);
 /// Where the source stopped, so that a later bench_traffic_set() goes on there.
 void bench_traffic_end(bench_traffic *traffic);
+/// Packets that the source gave since the process began.
+uint64_t bench_given(void);
 /// Frames swallowed since the last call: sent on both ports, and taken from `punts`.
 typedef struct bench_ends { uint64_t sent, punted; } bench_ends;
 bench_ends bench_take_ends(void);
