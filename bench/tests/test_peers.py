@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "lib"))
 
-from pebench.peers import cases, dut, host, ovs, page, plug, report, runner  # noqa: E402
+from pebench.peers import cases, dut, host, kernel, ovs, page, plug, report, runner  # noqa: E402
 
 SOURCES = ROOT / "bench" / "sources" / "peers"
 CASES = {case.identifier: case for case in cases.default_cases()}
@@ -302,6 +302,25 @@ class Devices(unittest.TestCase):
         text = dut.pe_dp_configuration(3, Here, "/lib/g.so", "/run/x")
         self.assertEqual(text.count("vni: 100, mac: \"02:bb:"), 3)
         self.assertEqual(text.count("/32, nexthops: [{vtep: 10.0.0.2, routerMAC:"), 3)
+
+    def test_the_kernel_has_every_entry_twice_and_its_ports_in_either_form(self):
+        self.assertEqual(kernel.links(3).count("route add 172.16."), 3)
+        self.assertEqual(kernel.macs(3).count("fdb add 02:bb:"), 6)
+        self.assertEqual(kernel.ports().count("type ifb"), 2)
+        self.assertEqual(kernel.ports("far").count("netns far"), 2)
+
+    def test_frames_that_the_kernel_lost_in_a_turn_are_noticed(self):
+        device = kernel.Kernel.__new__(kernel.Kernel)
+        device.counted = (1000, 1000)
+
+        class Page:
+            class at:
+                generated, sent = 101_000, 100_990
+        device.page = Page
+        device.pause()
+        Page.at.generated, Page.at.sent = 201_000, 150_990
+        with self.assertRaisesRegex(cases.Wrong, "50.0% of the frames"):
+            device.pause()
 
     def test_cores_are_two_where_there_are_two(self):
         self.assertEqual(host.choose_cores(allowed={0, 1, 2}), (0, 2))

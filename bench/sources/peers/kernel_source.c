@@ -4,62 +4,16 @@
 // at the way out counts and drops. Steered and read through the same page as the other peers.
 //
 // usage: kernel_source OBJECT PAGE UNDERLAY ACCESS
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/if_packet.h>
-#include <net/ethernet.h>
-#include <net/if.h>
-#include <signal.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <time.h>
+#include "kernel_ports.h"
 #include "kernel_source.h"
-#include "measure.h"
 
-static volatile int stopping;
-static void stop(int signal) { (void)signal; stopping = 1; }
 static uint64_t nanoseconds(void) {
   struct timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
-// Packets that a device was given to send: an ifb counts them as received.
-static uint64_t sent_through(const char *device) {
-  char line[512];
-  uint64_t packets = 0;
-  FILE *f = fopen("/proc/net/dev", "r");
-  while (f && fgets(line, sizeof line, f)) {
-    char *colon = strchr(line, ':'), *name = line + strspn(line, " ");
-    if (!colon) continue;
-    *colon = 0;
-    if (!strcmp(name, device)) sscanf(colon + 1, "%*u %lu", &packets);
-  }
-  if (f) fclose(f);
-  return packets;
-}
-static int tap(const char *device) {
-  int s = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, 0);
-  struct sockaddr_ll a = {
-      .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = (int)if_nametoindex(device)};
-  return s >= 0 && bind(s, (void *)&a, sizeof a) == 0 ? s : -1;
-}
-static void take_samples(struct traffic_page *page, int s, uint32_t role) {
-  uint8_t frame[2048];
-  struct sockaddr_ll from;
-  socklen_t size = sizeof from;
-  ssize_t n;
-  uint32_t seen = 0;
-  while (!samples_wanted(page) && recv(s, frame, sizeof frame, 0) > 0) {}  // of an earlier case
-  while (samples_wanted(page) && (n = recvfrom(s, frame, sizeof frame, 0, (void *)&from, &size)) > 0) {
-    if (from.sll_pkttype == PACKET_OUTGOING && ++seen % 2) keep_sample(page, frame, (uint32_t)n, (uint32_t)n, role);
-    size = sizeof from;
-  }
-}
-
 struct source {
   int program, map;
   struct kernel_state *state;
@@ -115,7 +69,7 @@ static void publish(struct source *s, struct meter *m, uint64_t cycles, uint64_t
   s->state->slice_count = 0;
   m->generated += packets;
   p->generated = m->generated;
-  p->sent = sent_through(s->ports[0]) + sent_through(s->ports[1]);
+  p->sent = sent_through(s->ports[0], 0) + sent_through(s->ports[1], 0);
 }
 static uint64_t tsc_hz(void) {
   uint64_t t0 = nanoseconds(), c0 = __rdtsc();
@@ -123,12 +77,9 @@ static uint64_t tsc_hz(void) {
   uint64_t c1 = __rdtsc(), t1 = nanoseconds();
   return (uint64_t)((double)(c1 - c0) * 1e9 / (double)(t1 - t0));
 }
-static int complain(const char *what, int code) {
-  fprintf(stderr, "kernel_source: %s: %s\n", what, strerror(code < 0 ? -code : errno));
-  return 1;
-}
-static int run(struct source *s, struct meter *m, int *taps) {
+static int run(struct source *s, struct meter *m) {
   struct traffic_page *page = s->page;
+  struct taps taps = {.ports = s->ports};
   while (!stopping) {
     if (!page->run) {
       page->busy = 0;
@@ -141,13 +92,14 @@ static int run(struct source *s, struct meter *m, int *taps) {
     uint64_t before = s->state->count, started = nanoseconds();
     uint64_t cycles = counter(m->counters[0]), instructions = counter(m->counters[1]);
     uint32_t kept = s->repeat;
-    if (samples_wanted(page)) s->repeat = 4096;
+    open_taps(&taps, page);
+    if (taps.are_open) s->repeat = 4096;
     if ((rc = feed(s))) return complain("BPF_PROG_RUN with live frames", rc);
     cycles = counter(m->counters[0]) - cycles;
     instructions = counter(m->counters[1]) - instructions;
     s->repeat = kept;
-    if (!samples_wanted(page)) adapt(s, nanoseconds() - started);
-    for (uint32_t role = 0; role < 2; role++) take_samples(page, taps[role], role);
+    if (!taps.are_open) adapt(s, nanoseconds() - started);
+    take_samples(&taps, page);
     publish(s, m, cycles, instructions, before);
   }
   return 0;
@@ -157,9 +109,8 @@ int main(int argc, char **argv) {
   if (argc != 5) { fprintf(stderr, "usage: kernel_source OBJECT PAGE UNDERLAY ACCESS\n"); return 2; }
   signal(SIGTERM, stop);
   signal(SIGINT, stop);
-  int file = open(argv[2], O_RDWR | O_CLOEXEC);
-  struct traffic_page *page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-  if (page == MAP_FAILED || page->magic != PAGE_MAGIC) return complain(argv[2], EINVAL);
+  struct traffic_page *page = open_page(argv[2]);
+  if (!page) return complain(argv[2], EINVAL);
   struct bpf_object *object = bpf_object__open_file(argv[1], NULL);
   if (!object || bpf_object__load(object)) return complain(argv[1], 0);
   struct source s = {
@@ -171,10 +122,9 @@ int main(int argc, char **argv) {
   struct meter meter = {.page = page, .counters = {-1, -1}};
   meter_open(&meter, 1);
   page->tsc_hz = tsc_hz();
-  int taps[2] = {tap(argv[3]), tap(argv[4])};
-  if (taps[0] < 0 || taps[1] < 0) return complain("a socket on each port", 0);
+  if (!if_nametoindex(argv[3]) || !if_nametoindex(argv[4])) return complain("the two ports", 0);
   page->attached = 3;
   printf("kernel_source ready\n");
   fflush(stdout);
-  return run(&s, &meter, taps);
+  return run(&s, &meter);
 }

@@ -19,6 +19,7 @@ PROGRAMS = {
     "forwarder": ["gcc", *DPDK_FLAGS, "-o", "{out}", "{src}/forwarder.c", *DPDK_LIBRARIES],
     "crossover": ["gcc", *DPDK_FLAGS, "-o", "{out}", "{src}/crossover.c", *DPDK_LIBRARIES],
     "kernel_source": ["gcc", "-std=gnu11", "-O2", "-D_GNU_SOURCE", "-o", "{out}", "{src}/kernel_source.c", "-lbpf"],
+    "veth_source": ["gcc", "-std=gnu11", "-O2", "-D_GNU_SOURCE", "-o", "{out}", "{src}/veth_source.c"],
     "kernel_source.bpf.o": ["clang", "-target", "bpf", "-O2", "-g", "-I/usr/include/x86_64-linux-gnu", "-c", "-o",
                             "{out}", "{src}/kernel_source.bpf.c"],
 }

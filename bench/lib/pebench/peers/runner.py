@@ -82,6 +82,8 @@ class Runner:
             self.wrong.append(f"{device.name} does not start")
         else:
             self.log(f"{device.name} with {entries} entries: ready in {device.ready_in:.1f} s")
+            if device.where == "veth":
+                self.note("kernel: no live frames through BPF_PROG_RUN here; veth pairs, whose sender is in its figures")
             return device
         device.stop()
         return None
