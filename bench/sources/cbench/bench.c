@@ -23,6 +23,9 @@ static uint64_t owed;
 static uint32_t capture_wanted, captured;
 static struct { uint8_t bytes[CAPTURED_BYTES]; uint32_t length; uint16_t port; } captures[MAX_CAPTURED];
 static uint16_t source_port = UINT16_MAX;
+static int64_t available(void) {
+  return (int64_t)rte_mempool_avail_count(packet_pool) + rte_mempool_avail_count(header_pool);
+}
 struct queue { uint16_t port; };
 static struct queue queues[2];
 
@@ -47,6 +50,12 @@ static inline void add_to_checksum(uint8_t *field, uint32_t words) {
   uint32_t sum = (uint16_t)~__builtin_bswap16(raw) + words;
   sum = (sum & 0xffff) + (sum >> 16);
   put16(field, (uint16_t)~((sum & 0xffff) + (sum >> 16)));
+}
+
+/// The same of a UDP checksum: zero would say that there is none (RFC 768).
+static inline void add_to_udp_checksum(uint8_t *field, uint32_t words) {
+  add_to_checksum(field, words);
+  if ((field[0] | field[1]) == 0) put16(field, 0xffff);
 }
 
 static inline void write_outer(uint8_t *p, const struct bench_traffic *t, uint32_t flow) {
@@ -83,12 +92,13 @@ static inline void write_flow(uint8_t *p, const struct bench_traffic *t, const b
     add_to_checksum(ip + 10, words);
   }
   put16(ip + 20, (uint16_t)flow);
-  if (t->checksum) add_to_checksum(ip + 26, words + (flow & 0xffff));
+  if (t->checksum) add_to_udp_checksum(ip + 26, words + (flow & 0xffff));
 }
 
 /// The three words of a MAC address, added up.
 static inline uint32_t mac_words(uint64_t m) {
   uint32_t sum = (uint32_t)(m & 0xffff) + (uint32_t)(m >> 16 & 0xffff) + (uint32_t)(m >> 32 & 0xffff);
+  sum = (sum & 0xffff) + (sum >> 16);
   return __builtin_bswap16((uint16_t)((sum & 0xffff) + (sum >> 16)));
 }
 /// Makes the outer checksum right again. A valid inner IP header adds nothing to a sum, and a valid inner UDP packet
@@ -101,7 +111,7 @@ static inline void write_outer_checksum(uint8_t *p, const struct bench_traffic *
   if (t->destinations) addresses += (offset >> 16) + (offset & 0xffff); else sum += addresses;
   while (addresses >> 16) addresses = (addresses & 0xffff) + (addresses >> 16);
   sum += t->checksum ? (uint16_t)~addresses : flow & 0xffff;
-  add_to_checksum(p + 60, (sum & 0xffff) + (sum >> 16));
+  add_to_udp_checksum(p + 60, (sum & 0xffff) + (sum >> 16));
 }
 
 /// A request of host `flow & (sources - 1)` for address `destinations + flow`.
@@ -234,15 +244,11 @@ static uint16_t sink_tx(void *q, struct rte_mbuf **m, uint16_t n) {
   return n;
 }
 
-static int64_t available(void) {
-  return (int64_t)rte_mempool_avail_count(packet_pool) + rte_mempool_avail_count(header_pool);
-}
 int64_t bench_missing(void) { return available_at_start - available(); }
 int bench_attach(uint16_t port_a, uint16_t port_b, void *packets, void *headers, uint32_t count) {
   if (count > MAX_BUFFERS || rte_pktmbuf_alloc_bulk(packets, buffers, count)) return -1;
   packet_pool = packets;
   header_pool = headers;
-  available_at_start = available();
   buffer_count = count;
   static void *data[2][1], *callbacks[1];
   uint16_t ports[2] = {port_a, port_b};
@@ -262,6 +268,7 @@ void bench_traffic_set(uint16_t port, const struct bench_traffic *t, void *ring)
   traffic = *t;
   punts = ring;
   owed = 0;
+  available_at_start = available();
   // What earlier traffic has left behind the headers would spoil checksums.
   for (uint32_t i = 0; i < buffer_count; i++)
     memset((uint8_t *)buffers[i]->buf_addr + RTE_PKTMBUF_HEADROOM, PAYLOAD,

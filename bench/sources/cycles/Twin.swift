@@ -83,6 +83,10 @@ final class TwinSubject: Subject {
         super.init(id: row.id, row: row, punts: worker.scene.ports.io.txRing)
         reference = worker
     }
+    override func begin() {
+        super.begin()
+        worker.mark()
+    }
     override func run(_ packets: Int) -> Int { twin.poll(packets: packets) }
     override func fault() -> String? { twin.fault ?? worker.fault() }
 

@@ -60,7 +60,7 @@ typedef struct bench_traffic {
 /// Replaces the bursts of two idle ethdevs: one gives `traffic`, both swallow what is sent.
 /// `buffers` buffers of `packets` are recycled; 0, or -1 when the pool has too few.
 int bench_attach(uint16_t port_a, uint16_t port_b, void *packets, void *headers, uint32_t buffers);
-/// Buffers that the two pools have less than after bench_attach(): lost, or, below 0, freed by more than one.
+/// Buffers that the two pools have less than at bench_traffic_set(): lost, or, below 0, freed by more than one.
 int64_t bench_missing(void);
 /// Chooses which of the two ports receives, and what. `punts` is the ring (struct rte_ring) in which a worker
 /// puts frames for kernel ports, or NULL: it is emptied before each burst.
