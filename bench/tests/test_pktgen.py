@@ -87,6 +87,12 @@ class TrialTests(unittest.TestCase):
         self.assertEqual(measurer.measure(1000.0, 1.0).lost, 2)
         self.assertEqual(measurer.statistics.accepted_disturbed, 1)
 
+    def test_the_best_of_disturbed_trials_weighs_as_much_as_all_of_them(self):
+        goal, loads = Goal("ndr", 0.0, 1.0, 4.0, 1.0, exceed_ratio=0.5), Loads()
+        source = Scripted([trial(lost=lost, disturbed=True) for lost in (5, 2, 9)])
+        loads.add(5.0, Measurer(source, repeats=2).measure(1000.0, 1.0))
+        self.assertEqual(loads.classify(5.0, goal, 1.0, 4.0), "upper")
+
     def test_loss_beyond_what_a_disturbance_explains_counts_at_once(self):
         much = trial(lost=500, disturbed=True)
         much.excused = 100

@@ -59,11 +59,11 @@ class Loads:
         """"lower", "upper" or None (undecided) for `load` and `goal` with trials of that length."""
         good_long = bad_long = good_short = bad_short = 0.0
         for trial in self.trials.get(load, ()):
-            is_bad = trial.ratio > goal.loss_ratio
+            is_bad, weight = trial.ratio > goal.loss_ratio, trial.seconds * trial.attempts
             if trial.seconds >= 0.999 * final_seconds:
-                bad_long, good_long = bad_long + trial.seconds * is_bad, good_long + trial.seconds * (not is_bad)
+                bad_long, good_long = bad_long + weight * is_bad, good_long + weight * (not is_bad)
             else:
-                bad_short, good_short = bad_short + trial.seconds * is_bad, good_short + trial.seconds * (not is_bad)
+                bad_short, good_short = bad_short + weight * is_bad, good_short + weight * (not is_bad)
         # Short trials that lost much count as far as good short ones do not make up for them.
         balance = good_short * goal.exceed_ratio / (1.0 - goal.exceed_ratio)
         bad = bad_long + max(0.0, bad_short - balance)

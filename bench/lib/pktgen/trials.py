@@ -22,6 +22,7 @@ class Trial:
     intended: int
     disturbances: list = field(default_factory=list)
     excused: int = 0  # frames that the disturbances may have cost, at most
+    attempts: int = 1  # trials that this one, the best of them, stands for
     faults: dict = field(default_factory=dict)
     latency: dict = field(default_factory=dict)  # direction: list of [nanoseconds, count]
     details: dict = field(default_factory=dict)
@@ -113,6 +114,7 @@ class Measurer:
             if best is None or trial.ratio < best.ratio:
                 best = trial
         self.statistics.accepted_disturbed += 1
+        best.attempts = self.repeats + 1
         return best
 
     def _is_believable(self, trial):
