@@ -74,6 +74,17 @@ class SearchTests(unittest.TestCase):
         self.assertEqual(loads.classify(5.0, goal, 1.0, 4.0), "upper")
 
 
+    def test_a_bound_that_disturbances_explain_is_doubtful_and_no_result(self):
+        for excused, doubtful in ((500, True), (5, False)):
+            device = simulated.SimulatedDevice(5e6)
+            search = simulated.BinarySearch(Measurer(device), 1000.0, 20e6)
+            lossy = trial(lost=100, disturbed=True)
+            lossy.excused = excused
+            search.loads.add(6e6, lossy)
+            found = search._found(Goal("ndr", 0.0), 5e6, 6e6, True)
+            self.assertEqual((found.doubtful, found.complete), (doubtful, not doubtful))
+
+
 class TrialTests(unittest.TestCase):
     def test_a_disturbed_trial_with_loss_is_repeated_and_counted(self):
         source = Scripted([trial(lost=5, disturbed=True), trial(lost=3, disturbed=True), trial()])

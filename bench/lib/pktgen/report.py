@@ -42,7 +42,7 @@ def add_rows(result, args, traffic, found, latencies):
         if entry.high is not None:
             metrics["upper"] = {"value": mpps(entry.high * directions), "unit": "Mpps"}
         result.row(f"{row_id(args, traffic)}/{entry.goal.name}", metrics, **varied, lossRatio=entry.goal.loss_ratio,
-                   complete=entry.complete, generatorWasTheLimit=entry.limited, why=entry.why)
+                   complete=entry.complete, generatorWasTheLimit=entry.limited, doubtful=entry.doubtful, why=entry.why)
     for share, trial in latencies:
         for name, lane in trial.latency.items():
             if lane["count"]:
@@ -59,6 +59,8 @@ def text(args, traffic, found, latencies, statistics):
         remark = "" if entry.complete else f"unfinished: {entry.why}"
         if entry.high is None and entry.low is not None:
             remark = "the generator was the limit" if entry.limited else "nothing higher was offered; see --max-rate"
+        elif entry.doubtful:
+            remark = "the machine was too busy to tell: disturbances may have cost all that was lost"
         elif entry.low is None and entry.complete:
             remark = entry.why
         rows.append([entry.goal.name.upper(), f"{entry.goal.loss_ratio * 100:g} %", number(entry.low, directions),

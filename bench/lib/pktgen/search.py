@@ -36,6 +36,7 @@ class Found:
 
     `high` is None when no load up to the highest one was too much; then the generator, or `--max-rate`,
     was the limit. `complete`: the width was reached and both ends are settled by full-length trials.
+    `doubtful`: all that was lost at `high` may be due to disturbances, so the truth may be above it.
     """
 
     goal: Goal
@@ -44,6 +45,7 @@ class Found:
     complete: bool
     limited: bool
     why: str = ""
+    doubtful: bool = False
 
 
 class Loads:
@@ -113,7 +115,9 @@ class Search:
         return high - low <= width * high * (1 + 1e-9)
 
     def _found(self, goal, low, high, complete, why=""):
-        return Found(goal, low, high, complete, self.limited and high is None, why)
+        bad = [trial for trial in self.loads.trials.get(high, ()) if trial.ratio > goal.loss_ratio]
+        doubtful = bool(bad) and all(trial.is_doubtful for trial in bad)
+        return Found(goal, low, high, complete and not doubtful, self.limited and high is None, why, doubtful)
 
 
 class BinarySearch(Search):
@@ -241,9 +245,9 @@ class MultipleLossRatioSearch(Search):
         """Where to look for a lower bound: the highest load below that short trials believed in, else a step."""
         hopeful = [load for load in self.loads.trials if load < high
                    and self.loads.classify(load, goal, seconds, sum_seconds) is None]
-        # What came through at the load that was too much is the next guess.
+        # What came through at the load that was too much is the next guess; in a pause, little does.
         through = max(trial.load * (1 - trial.ratio) for trial in self.loads.trials[high])
-        return max(hopeful) if hopeful else min(high * (1 - step), through)
+        return max(hopeful) if hopeful else min(high * (1 - step), max(through, high / 8))
 
     def _between(self, goal, seconds, sum_seconds, low, high, width):
         """The next load: one that shorter trials left undecided, else the middle, or one width away from an end."""

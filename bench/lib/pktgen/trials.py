@@ -32,6 +32,11 @@ class Trial:
         return self.lost / self.offered if self.offered else 1.0
 
     @property
+    def is_doubtful(self):
+        """Disturbances explain all that was lost: the device may be able to do this load."""
+        return bool(self.disturbances) and 0 < self.lost <= self.excused
+
+    @property
     def reached(self):
         return self.offered >= REACHED * self.intended
 
