@@ -83,7 +83,7 @@ class Runner:
         else:
             self.log(f"{device.name} with {entries} entries: ready in {device.ready_in:.1f} s")
             if device.where == "veth":
-                self.note("kernel: no live frames through BPF_PROG_RUN here; veth pairs, whose sender is in its figures")
+                self.note("kernel: no live frames here, so veth pairs; their sender is in its figures")
             return device
         device.stop()
         return None
