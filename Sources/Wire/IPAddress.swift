@@ -8,16 +8,28 @@ public struct IPv4Address: Hashable, Sendable, BitwiseCopyable, Comparable {
 
     /// Parses dotted decimal, four parts without leading zeros; nil for anything else.
     public init?(_ text: some StringProtocol) {
-        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 4 else { return nil }
         var value: UInt32 = 0
-        for part in parts {
-            guard (1...3).contains(part.utf8.count), part.allSatisfy({ $0.isASCII && $0.isNumber }),
-                part.utf8.count == 1 || part.first != "0", let byte = UInt8(part)
-            else { return nil }
-            value = value << 8 | UInt32(byte)
+        var part: UInt32 = 0
+        var digits = 0
+        var dots = 0
+        for character in text.utf8 {
+            if character == UInt8(ascii: ".") {
+                guard digits > 0, dots < 3 else { return nil }
+                value = value << 8 | part
+                part = 0
+                digits = 0
+                dots += 1
+            } else {
+                // No zero leads: octal to some, decimal to others.
+                guard (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(character), digits == 0 || part != 0
+                else { return nil }
+                part = part * 10 + UInt32(character - UInt8(ascii: "0"))
+                digits += 1
+                guard part <= 255 else { return nil }
+            }
         }
-        rawValue = value
+        guard digits > 0, dots == 3 else { return nil }
+        rawValue = value << 8 | part
     }
 
     /// The address as four bytes loaded from a packet.

@@ -24,17 +24,38 @@ public struct MACAddress: Hashable, Sendable, BitwiseCopyable {
 
     /// Parses `02:00:00:00:00:01` (or with `-`); nil for anything else.
     public init?(_ text: some StringProtocol) {
-        let separator: Character = text.contains("-") ? "-" : ":"
-        let parts = text.split(separator: separator, omittingEmptySubsequences: false)
-        guard parts.count == 6 else { return nil }
         var bytes: [UInt8] = []
-        for part in parts {
-            guard (1...2).contains(part.utf8.count), part.allSatisfy(\.isHexDigit),
-                let byte = UInt8(part, radix: 16)
-            else { return nil }
-            bytes.append(byte)
+        bytes.reserveCapacity(6)
+        var value: UInt8 = 0
+        var digits = 0
+        var separator: UInt8?
+        // A configuration has a hundred thousand of these: bytes, not characters.
+        for character in text.utf8 {
+            if let digit = Self.hexDigit(character) {
+                guard digits < 2 else { return nil }
+                value = value << 4 | digit
+                digits += 1
+            } else {
+                guard digits > 0, bytes.count < 5, character == separator ?? character,
+                    character == UInt8(ascii: ":") || character == UInt8(ascii: "-")
+                else { return nil }
+                separator = character
+                bytes.append(value)
+                value = 0
+                digits = 0
+            }
         }
+        guard digits > 0, bytes.count == 5 else { return nil }
+        bytes.append(value)
         self.init(bytes: bytes)
+    }
+    private static func hexDigit(_ character: UInt8) -> UInt8? {
+        switch character {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): character - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): character - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): character - UInt8(ascii: "A") + 10
+        default: nil
+        }
     }
 
     @inlinable public static var zero: MACAddress { MACAddress(rawValue: 0) }
