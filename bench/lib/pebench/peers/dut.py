@@ -1,5 +1,6 @@
 """Devices under test that are DPDK programs with the generator inside: pe-dp, testpmd, the C forwarder."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -13,6 +14,15 @@ from .cases import (DUT_ADDRESS, DUT_MAC, HOST_ADDRESS, HOST_MAC, L2_VNI, L3_VNI
                     PEER_ROUTER_MAC, PRIMER, ROUTER_MAC, colons, dotted, remote_address, remote_mac)
 from .host import Absent, build
 from .page import Page, reduce_slices
+
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent():
+    """In a new process: killed when this program is, since a stopped one would stay for ever."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def thread_ids(process, pattern):
@@ -67,7 +77,8 @@ class Device:
         variables = {**os.environ, "PEERS_PAGE": self.page.path, **(environment or {})}
         with open(path, "w") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, stdin=stdin, env=variables, cwd=ROOT)
+                command, stdout=log, stderr=subprocess.STDOUT, stdin=stdin, env=variables, cwd=ROOT,
+                preexec_fn=die_with_parent)
         self.processes.append(process)
         end = time.monotonic() + self.ready_seconds
         while not re.search(ready, path.read_text(errors="replace"), re.M):

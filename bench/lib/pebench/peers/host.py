@@ -90,6 +90,7 @@ class Host:
         self.main_core, self.core = choose_cores(core)
         self.namespace = f"peers-{os.getpid()}"
         self.log = log
+        self._installed = None
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="pe-dp-peers-"))
@@ -105,9 +106,10 @@ class Host:
 
     def __exit__(self, *_):
         run("ip", "netns", "del", self.namespace, check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if getattr(self, "_installed", None):
-            shutil.rmtree(self._installed, ignore_errors=True)
+        # EAL leaves an empty folder of each program behind.
+        leftovers = [self.folder, *Path("/run/dpdk").glob(f"{self.namespace}-*")]
+        for folder in leftovers + ([self._installed] if self._installed else []):
+            shutil.rmtree(folder, ignore_errors=True)
         return False
 
     def generator(self):
@@ -115,7 +117,7 @@ class Host:
         built = build("generator.so")
         if not is_below_world_writable(built):
             return built
-        if not getattr(self, "_installed", None):
+        if not self._installed:
             self._installed = tempfile.mkdtemp(prefix="pe-dp-peers-", dir="/var/lib")
         return Path(shutil.copy(built, self._installed))
 

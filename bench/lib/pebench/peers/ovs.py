@@ -77,7 +77,8 @@ class OVS(Device):
                    "other_config:dpdk-socket-mem=160", "other_config:dpdk-socket-limit=160",
                    f"other_config:pmd-cpu-mask={1 << self.host.core:x}",
                    f"other_config:dpdk-lcore-mask={1 << self.host.main_core:x}",
-                   f"other_config:dpdk-extra=--no-pci --no-telemetry --iova-mode=va -d {self.host.generator()}")
+                   f"other_config:dpdk-extra=--no-pci --no-telemetry --iova-mode=va "
+                   f"--file-prefix={self.host.namespace}-ovs -d {self.host.generator()}")
         self.control = f"{self.folder}/vswitchd.ctl"
         self.spawn([DAEMON, self.socket, f"--pidfile={self.folder}/vswitchd.pid", "-vconsole:info",
                     f"--unixctl={self.control}"], r"DPDK Enabled - initialized", self.environment)
