@@ -9,6 +9,8 @@ from .search import Goal, MultipleLossRatioSearch
 from .trials import Measurer, SearchStopped
 
 SECONDS = 6.0
+# How long a low rate may take until a trial is undisturbed.
+PATIENCE = 15.0
 
 
 class Checks:
@@ -94,10 +96,13 @@ def search(checks, rig, traffic, args, say):
 def low_rate(checks, rig, folder, label):
     """At a low rate everything comes back, right and once; the device's books say the same."""
     before = counters(folder)
-    for attempt in range(6):
+    end = rig.now() + PATIENCE
+    while True:
         trial = rig.run(5000, 0.3, check=1)
-        if trial.lost == 0 and not trial.faults:
+        # A machine that keeps the device off its CPU for longer than the generator waits loses frames, too.
+        if trial.lost == 0 and not trial.faults or rig.now() > end:
             break
+        rig.rest(0.2)
     lanes = trial.details["directions"]
     for lane in lanes:
         name = f"{label} {lane['name']}"
@@ -106,9 +111,11 @@ def low_rate(checks, rig, folder, label):
         checks.check(f"{name}: every one is checked and right", lane["checked"] == lane["received"] and
                      lane["faulty"] == 0, f"{lane['faulty']} of {lane['checked']}: {lane['faults']}")
         checks.check(f"{name}: none twice, none out of order", lane["duplicates"] == lane["reordered"] == 0)
-        latency = [report.latency_metrics(lane["latency"])[column]["value"] for column in
-                   ("min", "p50", "p90", "p99", "p99.9", "max")]
-        checks.check(f"{name}: latency percentiles rise", latency == sorted(latency) and latency[0] > 0, latency)
+        metrics = report.latency_metrics(lane["latency"])
+        columns = ("min", "p50", "p90", "p99", "p99.9", "max")
+        latency = [metrics[column]["value"] for column in columns if column in metrics]
+        checks.check(f"{name}: latency percentiles rise",
+                     len(latency) == 6 and latency == sorted(latency) and latency[0] > 0, latency)
         checks.check(f"{name}: as many latencies as frames", lane["latency"]["count"] == lane["received"])
     time.sleep(0.1)
     after = counters(folder)
