@@ -233,6 +233,8 @@ enum EthernetDevicePort {
         _ definition: PortDefinition
     ) throws(PortError) {
         guard rc < 0 else { return }
+        let said = Environment.logTail().split(separator: "\n")
+            .filter { !$0.contains("attach device on primary") }.suffix(2).joined(separator: " | ")
         let (kind, remedy): (PortError.Kind, String) =
             switch -rc {
             // EFAULT: no driver takes a device of this name (rte_devargs_parse, EAL's
@@ -244,11 +246,11 @@ enum EthernetDevicePort {
                 )
             case EACCES: (.notPrivileged, "run as root or give access to the device")
             case EEXIST: (.inUse, "give each port a device name of its own")
+            case _ where said.contains("memif_connect_client"):
+                (.noSuchDevice, "start the other side first: a memif client needs its server; or use role=server")
             // Drivers say -1, EPERM, for anything.
             default: (.refused, "look at the driver's messages and the arguments in `device`")
             }
-        let said = Environment.logTail().split(separator: "\n")
-            .filter { !$0.contains("attach device on primary") }.suffix(2).joined(separator: " | ")
         throw PortError(
             kind,
             port: definition.name,

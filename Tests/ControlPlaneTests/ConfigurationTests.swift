@@ -156,7 +156,10 @@ let contractExample = """
         )
         #expect(
             configuration.ports.map(\.device)
-                == ["0000:3b:00.0", "b", "tap9", "socket=/run/m.sock", "net_null7,size=64", "", ""]
+                == [
+                    "0000:3b:00.0", "b", "tap9", "role=server,socket=/run/m.sock,socket-abstract=no",
+                    "net_null7,size=64", "", "",
+                ]
         )
         #expect(configuration.ports.last?.driver == .null)
         #expect(configuration.ports[2].netns == "host")

@@ -78,7 +78,8 @@ extension ConfigurationParser {
                     + "\"role=server,id=0,socket=/run/pe-dp/memif.sock,socket-abstract=no\""
             )?
             .deviceString()
-            return text.map { $0.hasPrefix("/") ? "socket=\($0)" : $0 }
+            // The driver's own defaults, client and an abstract socket, would want a server with both.
+            return text.map { $0.hasPrefix("/") ? "role=server,socket=\($0),socket-abstract=no" : $0 }
         case .vhostUser:
             return section.required("device", "write the path of its socket")?.deviceString()
         case .pcap:

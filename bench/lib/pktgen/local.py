@@ -17,6 +17,10 @@ from .rig import DeviceWatch, Rig
 from .testbed import device_config
 
 
+# The largest tables that a file holds take some seconds.
+READY_SECONDS = 60
+
+
 def cpus():
     """(CPU of the generator, CPU of the device): the last two that this process may use."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -38,15 +42,13 @@ def pe_dp():
 
 
 @contextmanager
-def device(folder, traffic, cpu):
-    """A running pe-dp with the testbed's configuration on two memif ports."""
-    config, log = Path(folder) / "pe-dp.yaml", Path(folder) / "pe-dp.log"
-    ports = [memif(folder, "server", 0), memif(folder, "server", 1)]
-    config.write_text(device_config(traffic, ports, (cpu, cpu), socket=f"{folder}/admin.sock"))
+def running(folder, config):
+    """A running pe-dp, from its ready line to its end; gives its process id. The log is in `folder`."""
+    log = Path(folder) / "pe-dp.log"
     with log.open("wb") as output:
         process = subprocess.Popen([str(pe_dp()), "run", "--config", str(config)], stdout=output, stderr=output)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + READY_SECONDS
         while "ready:" not in log.read_text(errors="replace"):
             if process.poll() is not None or time.monotonic() > end:
                 raise GeneratorError("pe-dp did not become ready:\n" + log.read_text(errors="replace")[-1500:])
@@ -60,6 +62,16 @@ def device(folder, traffic, cpu):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def device(folder, traffic, cpu):
+    """A running pe-dp with the testbed's configuration on two memif ports."""
+    config = Path(folder) / "pe-dp.yaml"
+    ports = [memif(folder, "server", 0), memif(folder, "server", 1)]
+    config.write_text(device_config(traffic, ports, (cpu, cpu), socket=f"{folder}/admin.sock"))
+    with running(folder, config) as process:
+        yield process
 
 
 def counters(folder):

@@ -1,9 +1,12 @@
 """The smoke test: pe-dp as the device under test on memif ports, the whole way from frames to a result."""
 
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from . import profiles, report, simulated
-from .local import counters, rig_on_memif
+from .local import counters, cpus, pe_dp, rig_on_memif, running
 from .model import DECAP, ENCAP, Traffic
 from .search import Goal, MultipleLossRatioSearch
 from .trials import Measurer, SearchStopped
@@ -79,7 +82,7 @@ def search(checks, rig, traffic, args, say):
     found = MultipleLossRatioSearch(measurer, 1000.0, highest).run(goals)
     ndr, pdr = found
     say(report.text(args, traffic, found, [], measurer.statistics))
-    checks.check("the search kept its time", measurer.left() > -1.0, f"{measurer.left():.1f} s left")
+    checks.check("the search kept its time", measurer.left() > -3.0, f"{measurer.left():.1f} s left")
     checks.check("it made trials and no more than it may", 0 < measurer.statistics.trials <= 150)
     # On a machine whose CPUs others take in turns, even a slow trial may lose frames to them; what was
     # settled by trials that nothing disturbed must be in order.
@@ -140,6 +143,29 @@ def one_journey(checks, journey, args, say, searches, **rest):
         return search(checks, rig, traffic, args, say) if searches else []
 
 
+PORTS = """\
+dataplane: {{adminSocket: {folder}/admin.sock, lcores: {{main: {cpu}, workers: [{cpu}]}}}}
+ports:
+  - {{name: up0, driver: memif, device: "{device}", mtu: 1600}}
+underlays: [{{interfaces: [up0], tunnelEndpoint: {{addresses: [100.65.0.1]}}}}]
+control: {{routes: none, shadow: false, fpm: none}}
+"""
+
+
+def memif_ports(checks):
+    """How pe-dp takes a memif port's `device`: a path makes a server; a client says that it misses its server."""
+    with tempfile.TemporaryDirectory(prefix="pe-dp-pktgen.") as folder:
+        config = Path(folder) / "pe-dp.yaml"
+        config.write_text(PORTS.format(folder=folder, cpu=cpus()[1], device=f"{folder}/a.sock"))
+        with running(folder, config):
+            checks.check("memif: a path as device makes a server on that socket", (Path(folder) / "a.sock").is_socket())
+        client = f"role=client,socket={folder}/none.sock,socket-abstract=no"
+        config.write_text(PORTS.format(folder=folder, cpu=cpus()[1], device=client))
+        done = subprocess.run([str(pe_dp()), "run", "--config", str(config)], capture_output=True, text=True, timeout=60)
+        checks.check("memif: a client without a server is refused, with the remedy",
+                     done.returncode != 0 and "start the other side first" in done.stderr, done.stderr[-200:].strip())
+
+
 def self_test(checks):
     passed, failures = simulated.run()
     name = f"the search finds what simulated devices can ({passed} checks)"
@@ -153,6 +179,7 @@ def run(args, say):
     stale = profiles.stale()
     checks.check("the committed profiles are those of the traffic model", not stale,
                  f"run bench/pktgen profile --refresh: {', '.join(stale)}" if stale else "")
+    memif_ports(checks)
     found = one_journey(checks, "l2", args, say, True, flows=1000, macs=1000)
     one_journey(checks, "l3", args, say, False, flows=512, macs=256, vnis=4, frame="imix")
     one_journey(checks, "l3", args, say, False, flows=512, macs=256, vnis=4, frame="imix", ipv6=True)
