@@ -161,7 +161,8 @@ def memif_ports(checks):
             checks.check("memif: a path as device makes a server on that socket", (Path(folder) / "a.sock").is_socket())
         client = f"role=client,socket={folder}/none.sock,socket-abstract=no"
         config.write_text(PORTS.format(folder=folder, cpu=cpus()[1], device=client))
-        done = subprocess.run([str(pe_dp()), "run", "--config", str(config)], capture_output=True, text=True, timeout=60)
+        command = [str(pe_dp()), "run", "--config", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         checks.check("memif: a client without a server is refused, with the remedy",
                      done.returncode != 0 and "start the other side first" in done.stderr, done.stderr[-200:].strip())
 
