@@ -93,15 +93,26 @@ class Generator:
         names = [port_name(port) for port in ports]
         if len(set(names)) != 2:
             raise GeneratorError(f"two different ports are needed, not {names[0]} twice")
-        arguments = eal_arguments(ports, cpus, hugepages, extra)
-        self.command = [str(build())] + arguments + ["--"] + names + [str(queues)]
+        # Somebody else may take the free huge pages before EAL does: then ordinary ones.
+        kinds = ("auto", "never") if hugepages == "auto" else (hugepages,)
+        self.commands = [[str(build())] + eal_arguments(ports, cpus, kind, extra) + ["--"] + names + [str(queues)]
+                         for kind in kinds]
         self.process = None
         self.ports = []
         self._read = b""
 
     def __enter__(self):
+        for index, command in enumerate(self.commands):
+            try:
+                return self._start(command)
+            except GeneratorError as error:
+                if index + 1 == len(self.commands) or "memory" not in str(error):
+                    raise
+
+    def _start(self, command):
+        self._read = b""
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         os.set_blocking(self.process.stderr.fileno(), False)
         try:
             self.ports = self._answer("ports", 60)["ports"]
