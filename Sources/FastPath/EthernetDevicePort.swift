@@ -2,6 +2,7 @@
 
 import CDPDK
 import Glibc
+import Synchronization
 import Wire
 
 /// A running ethdev.
@@ -19,6 +20,8 @@ struct OpenedEthernetDevice {
 enum EthernetDevicePort {
     private static let rxDescriptors: UInt16 = 1024
     private static let txDescriptors: UInt16 = 1024
+    /// Devices that are ports: others may be there too, made by a `--vdev` of `dataplane.eal`.
+    private static let taken = Mutex<Set<UInt16>>([])
 
     /// Probes, configures and starts the device of `definition`.
     static func open(
@@ -35,11 +38,11 @@ enum EthernetDevicePort {
             )
         }
         let id = try attach(definition)
+        _ = taken.withLock { $0.insert(id) }
         do throws(PortError) {
             return try configure(id, definition, environment)
         } catch {
-            _ = pe_eth_stop(id)
-            _ = pe_eth_remove(id)
+            close(id)
             throw error
         }
     }
@@ -48,9 +51,11 @@ enum EthernetDevicePort {
     static func close(_ id: UInt16) {
         _ = pe_eth_stop(id)
         _ = pe_eth_remove(id)
+        _ = taken.withLock { $0.remove(id) }
     }
 
     private static func attach(_ definition: PortDefinition) throws(PortError) -> UInt16 {
+        if case .device(let text) = definition.source, let id = try existing(text, definition) { return id }
         guard pe_eth_count() < pe_eth_max() else {
             throw PortError(
                 .tooMany,
@@ -66,17 +71,8 @@ enum EthernetDevicePort {
             try check(rc, "make a device of rings", definition)
             return UInt16(truncatingIfNeeded: rc)
         case .device(let text):
-            let name = text.prefix { $0 != "," }
-            guard pe_eth_find(String(name)) < 0 else {
-                throw PortError(
-                    .inUse,
-                    port: definition.name,
-                    "the device \(name) is another port's",
-                    remedy: "give each port a device name of its own"
-                )
-            }
             try check(pe_eth_probe(text), "probe \(text)", definition)
-            found = pe_eth_find(String(name))
+            found = pe_eth_find(String(text.prefix { $0 != "," }))
         case .pci(let address):
             found = try attachPCI(address, definition)
         case .packetSocket, .tap:
@@ -84,6 +80,33 @@ enum EthernetDevicePort {
         }
         try check(found, "find the device's port", definition)
         return UInt16(truncatingIfNeeded: found)
+    }
+
+    /// A device that is there already and no port's: EAL made it, with the arguments that stand there.
+    private static func existing(
+        _ text: String, _ definition: PortDefinition
+    ) throws(PortError) -> UInt16? {
+        let name = text.prefix { $0 != "," }
+        let found = pe_eth_find(String(name))
+        guard found >= 0 else { return nil }
+        let id = UInt16(truncatingIfNeeded: found)
+        guard !taken.withLock({ $0.contains(id) }) else {
+            throw PortError(
+                .inUse,
+                port: definition.name,
+                "the device \(name) is another port's",
+                remedy: "give each port a device name of its own"
+            )
+        }
+        guard name.utf8.count == text.utf8.count else {
+            throw PortError(
+                .badDefinition,
+                port: definition.name,
+                "dataplane.eal has made the device \(name) already, so these arguments have no effect",
+                remedy: "write `device: \(name)`, or take its --vdev out of dataplane.eal"
+            )
+        }
+        return id
     }
 
     private static func attachPCI(
