@@ -184,6 +184,8 @@ public struct Configuration: Hashable, Sendable {
         public var fpmListen: String? = "127.0.0.1:2620"
         public var routes: Routes = .fpm
         public var shadow = true
+        /// A clean stop leaves the shadow devices for the next start.
+        public var keepShadow = false
         public var staleHoldSeconds: Double = 120
         /// Seconds without a frame after which a resynchronisation is swept.
         public var quietSeconds: Double = 5

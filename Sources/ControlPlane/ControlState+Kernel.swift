@@ -201,6 +201,7 @@ extension ControlState {
         } else {
             let isNew = addresses.updateValue(dump.number, forKey: key) == nil
             if isNew {
+                interfacePrefixes[key.interface, default: []].append(key.prefix)
                 connected[key.prefix.network, default: []].insert(key.interface)
                 changes.underlay = true
                 changes.interfaces = true
@@ -210,9 +211,9 @@ extension ControlState {
     private mutating func removeAddress(_ key: AddressKey) {
         guard addresses.removeValue(forKey: key) != nil else { return }
         let network = key.prefix.network
-        let isShared = addresses.keys.contains {
-            $0.interface == key.interface && $0.prefix.network == network
-        }
+        interfacePrefixes[key.interface]?.removeAll { $0 == key.prefix }
+        if interfacePrefixes[key.interface]?.isEmpty ?? false { interfacePrefixes[key.interface] = nil }
+        let isShared = interfacePrefixes[key.interface]?.contains { $0.network == network } ?? false
         if !isShared {
             connected[network]?.remove(key.interface)
             if connected[network]?.isEmpty ?? false { connected[network] = nil }
@@ -239,7 +240,7 @@ extension ControlState {
         _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
-        guard configuration.l3vnis.contains(where: { $0.vni == vni }) else { return }
+        guard routing.l3vnis[vni] != nil else { return }
         l3Shadows[vni] = (bridge, vxlan)
         changes.underlay = true
     }
@@ -269,7 +270,10 @@ extension ControlState {
         // zebra fills the kernel again when its device is back; FPM repeats the MACs too, but its
         // messages may have come before this notification.
         if consequence.cameUp { requestDump(now, &effects) }
-        mapExceptions()
+        // One of thousands of links; only few are, or are to be, a port's exception TAP.
+        if portOfInterface[consequence.interface] != nil || consequence.names.contains(where: exceptionNames.contains) {
+            mapExceptions()
+        }
         neighborProgress.hasChangedLinks = true
         changes.underlay = true
         changes.interfaces = true

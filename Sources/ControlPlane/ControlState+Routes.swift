@@ -108,6 +108,10 @@ extension ControlState {
     func table(ofVRF name: String) -> UInt32? {
         if name == Configuration.defaultVRF { return RouteIntent.mainTable }
         return links.table(ofVRF: name) ?? vrfTables[name]
-            ?? configuration.l3vnis.first { $0.vrf == name }?.table
+            ?? numbering.vrf(named: name).flatMap(l3vni(ofVRF:))?.table
+    }
+    /// The L3VNI of a VRF.
+    func l3vni(ofVRF vrf: UInt16) -> Configuration.L3VNI? {
+        numbering.l3vni(ofVRF: vrf).map { configuration.l3vnis[$0] }
     }
 }

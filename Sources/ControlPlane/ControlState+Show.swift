@@ -112,9 +112,7 @@ extension ControlState {
             use[key.vtep, default: []].insert(key.vni.rawValue)
         }
         for route in configuration.static.routes {
-            guard let vni = configuration.l3vnis.first(where: { $0.vrf == route.vrf })?.vni else {
-                continue
-            }
+            guard let vni = numbering.vrf(named: route.vrf).flatMap(l3vni(ofVRF:))?.vni else { continue }
             for case .vtep(let vtep, _) in route.nextHops.map(\.target) {
                 use[vtep.normalized, default: []].insert(vni.rawValue)
             }
@@ -178,8 +176,10 @@ extension ControlState {
                 )
             )
         }
+        var vtepCounts: [UInt32: Int] = [:]
+        for vni in use.values.joined() { vtepCounts[vni, default: 0] += 1 }
         for index in rows.indices {
-            rows[index].vteps = use.values.reduce(0) { $0 + ($1.contains(rows[index].vni) ? 1 : 0) }
+            rows[index].vteps = vtepCounts[rows[index].vni] ?? 0
             if let vni = VNI(rows[index].vni), let device = links.attachment(of: vni)?.interface {
                 rows[index].vxlan = name(ofInterface: device)
                 rows[index].bridge = links.link(device)?.master.map { name(ofInterface: $0) }

@@ -71,13 +71,12 @@ extension ControlState {
         return numbering.vrfNames.enumerated().map { position, name in
             let vrf = UInt16(truncatingIfNeeded: position + 1)
             let table = routing.table(of: vrf)
-            let l3vni = configuration.l3vnis.first { $0.vrf == name }
+            let l3vni = l3vni(ofVRF: vrf)
             var row = VRFRow(
                 vrf: name, table: table, vni: l3vni?.vni.rawValue,
                 routerMAC: l3vni.flatMap { routing.l3vnis[$0.vni]?.routerMAC.description })
-            row.l2vnis = configuration.l2vnis.filter { $0.vrf == name }.map(\.vni.rawValue).sorted()
-            row.ports = (0..<numbering.portCount).filter { numbering.vrf(ofPort: UInt16($0)) == vrf }
-                .map { numbering.names[$0] }
+            row.l2vnis = numbering.domains(ofVRF: vrf).compactMap { numbering.vni(ofDomain: $0)?.rawValue }.sorted()
+            row.ports = numbering.ports(ofVRF: vrf).map { numbering.name(of: $0) }
             row.routes = routing.fixed[vrf]?.count ?? 0
             if let table { row.routes += routes.table(table)?.count ?? 0 }
             let own = (routing.own[vrf]?.entries ?? [:]).sorted { $0.key < $1.key }

@@ -14,6 +14,8 @@ public struct ControlState {
     // What the sources said.
     var links = LinkMap()
     var addresses: [AddressKey: UInt32] = [:]
+    /// The same by interface.
+    var interfacePrefixes: [UInt32: [IPPrefix]] = [:]
     var neighbors: [NeighborKey: NeighborEntry] = [:]
     var routes = RouteIntent()
     /// The kernel's next hops; those of FPM are with their connection.
@@ -57,6 +59,8 @@ public struct ControlState {
 
     // The underlay.
     var ports: [PortState]
+    /// What exception TAPs are called in the kernel.
+    let exceptionNames: Set<String>
     var portOfInterface: [UInt32: UInt16] = [:]
     var interfaceOfPort: [UInt16: UInt32] = [:]
     var attachedPorts: Set<UInt16> = []
@@ -116,6 +120,7 @@ public struct ControlState {
             DomainState(vni: $0.vni, gatewayMAC: $0.effectiveGatewayMAC)
         }
         ports = configuration.ports.map { PortState($0) }
+        exceptionNames = Set(configuration.ports.map { $0.exception?.name ?? $0.name })
         loadStatic()
     }
 

@@ -32,6 +32,9 @@ struct LinkMap {
         var cameUp = false
         /// Names, MACs or masters changed: exceptions and SVIs have to be looked up again.
         var changed = false
+        /// The link that changed, and what it was and is called.
+        var interface: UInt32 = 0
+        var names: [String] = []
     }
 
     private(set) var links: [UInt32: Link] = [:]
@@ -40,6 +43,8 @@ struct LinkMap {
     /// VLAN devices by their bridge.
     private var vlanDevices: [UInt32: Set<UInt32>] = [:]
     private var vxlanOfVNI: [VNI: UInt32] = [:]
+    /// Devices whose tunnel map has the VNI: single vxlan devices.
+    private var tunnelDevices: [UInt32: Set<UInt32>] = [:]
     private var wasDown: Set<UInt32> = []
 
     func link(_ interface: UInt32) -> Link? { links[interface] }
@@ -97,6 +102,8 @@ struct LinkMap {
         index(interface, link)
         var consequence = Consequence()
         consequence.changed = true
+        consequence.interface = interface
+        consequence.names = [before?.name, link.name].compactMap { $0 }
         guard case .vxlan = link.kind else { return consequence }
         if before.map({ Self.vni(of: $0) != Self.vni(of: link) || !Self.isVXLAN($0) }) ?? true {
             consequence.appeared.append(interface)
@@ -127,6 +134,8 @@ struct LinkMap {
         unindex(interface, link)
         var consequence = Consequence()
         consequence.changed = true
+        consequence.interface = interface
+        consequence.names = [link.name]
         if case .vxlan = link.kind { consequence.vanished.append((interface, Self.vni(of: link))) }
         return consequence
     }
@@ -143,12 +152,19 @@ struct LinkMap {
             vlanDevices[lower, default: []].insert(interface)
         }
         if let vni = Self.vni(of: link) { vxlanOfVNI[vni] = interface }
+        guard Self.isVXLAN(link) else { return }
+        for tunnel in link.tunnels { tunnelDevices[tunnel.vni, default: []].insert(interface) }
     }
     private mutating func unindex(_ interface: UInt32, _ link: Link) {
         if byName[link.name] == interface { byName[link.name] = nil }
         if let master = link.master { members[master]?.remove(interface) }
         if case .vlan = link.kind, let lower = link.lower { vlanDevices[lower]?.remove(interface) }
         if let vni = Self.vni(of: link), vxlanOfVNI[vni] == interface { vxlanOfVNI[vni] = nil }
+        guard Self.isVXLAN(link) else { return }
+        for tunnel in link.tunnels {
+            tunnelDevices[tunnel.vni]?.remove(interface)
+            if tunnelDevices[tunnel.vni]?.isEmpty ?? false { tunnelDevices[tunnel.vni] = nil }
+        }
     }
 
     // MARK: What follows
@@ -224,12 +240,10 @@ struct LinkMap {
                 } ?? false
             return (interface, isAware ? link.vlans.first(where: \.isPVID)?.id : nil)
         }
-        for (interface, link) in links.sorted(by: { $0.key < $1.key }) where Self.isVXLAN(link) {
-            if let tunnel = link.tunnels.first(where: { $0.vni == vni.rawValue }) {
-                return (interface, tunnel.vlan)
-            }
-        }
-        return nil
+        guard let interface = tunnelDevices[vni.rawValue]?.min(),
+            let tunnel = links[interface]?.tunnels.first(where: { $0.vni == vni.rawValue })
+        else { return nil }
+        return (interface, tunnel.vlan)
     }
     /// The VRF device that a link belongs to; nil for the default VRF.
     func vrf(of interface: UInt32) -> (name: String, table: UInt32)? {

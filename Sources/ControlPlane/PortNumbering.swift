@@ -35,6 +35,11 @@ public struct PortNumbering: Hashable, Sendable {
     private let vrfOfPort: [UInt16]
     private let vrfOfDomain: [UInt16]
     private let circuitsOfDomain: [[UInt32]]
+    /// Whether a port has circuits.
+    public let hasCircuits: [Bool]
+    private let domainsOfVRF: [[UInt16]]
+    private let portsOfVRF: [[UInt16]]
+    private let l3vniOfVRF: [Int?]
     private let ports: [String: UInt16]
     private let domains: [VNI: UInt16]
 
@@ -81,6 +86,26 @@ public struct PortNumbering: Hashable, Sendable {
             byDomain[Int(circuit.domain) - 1].append(UInt32(truncatingIfNeeded: index))
         }
         circuitsOfDomain = byDomain
+        var hasCircuits = [Bool](repeating: false, count: names.count)
+        for circuit in circuits { hasCircuits[Int(circuit.port)] = true }
+        self.hasCircuits = hasCircuits
+        domainsOfVRF = Self.members(of: vrfOfDomain, first: 1, vrfCount: vrfNames.count)
+        portsOfVRF = Self.members(of: vrfOfPort, first: 0, vrfCount: vrfNames.count)
+        var l3vnis = [Int?](repeating: nil, count: vrfNames.count + 1)
+        for (position, l3vni) in configuration.l3vnis.enumerated() {
+            guard let vrf = vrfs[l3vni.vrf], l3vnis[Int(vrf)] == nil else { continue }
+            l3vnis[Int(vrf)] = position
+        }
+        l3vniOfVRF = l3vnis
+    }
+
+    /// The numbers, from `first` on, by the VRF of each; 0 is no VRF and has none.
+    private static func members(of vrfs: [UInt16], first: Int, vrfCount: Int) -> [[UInt16]] {
+        var result = [[UInt16]](repeating: [], count: vrfCount + 1)
+        for (position, vrf) in vrfs.enumerated() where vrf != 0 {
+            result[Int(vrf)].append(UInt16(truncatingIfNeeded: position + first))
+        }
+        return result
     }
 
     /// Configured ports, exception TAPs not counted.
@@ -120,6 +145,14 @@ public struct PortNumbering: Hashable, Sendable {
     public func vrf(ofPort port: UInt16) -> UInt16 {
         Int(port) < vrfOfPort.count ? vrfOfPort[Int(port)] : 0
     }
+    /// The domains whose gateways route in a VRF, in the configuration's order.
+    public func domains(ofVRF vrf: UInt16) -> [UInt16] {
+        Int(vrf) < domainsOfVRF.count ? domainsOfVRF[Int(vrf)] : []
+    }
+    /// The routed ports of a VRF, in the configuration's order.
+    public func ports(ofVRF vrf: UInt16) -> [UInt16] { Int(vrf) < portsOfVRF.count ? portsOfVRF[Int(vrf)] : [] }
+    /// The place in `l3vnis` of a VRF's L3VNI; nil for a VRF that stays on the node.
+    public func l3vni(ofVRF vrf: UInt16) -> Int? { Int(vrf) < l3vniOfVRF.count ? l3vniOfVRF[Int(vrf)] : nil }
     public func domain(of vni: VNI) -> UInt16? { domains[vni] }
     public func vni(ofDomain domain: UInt16) -> VNI? {
         domain > 0 && Int(domain) <= domainVNIs.count ? domainVNIs[Int(domain) - 1] : nil

@@ -46,7 +46,7 @@ struct RoutingMap {
         var fixed: [UInt16: PrefixTable<FixedRoute>] = [:]
         for route in configuration.static.routes {
             guard let vrf = numbering.vrf(named: route.vrf) else { continue }
-            let vni = configuration.l3vnis.first { $0.vrf == route.vrf }?.vni
+            let vni = numbering.l3vni(ofVRF: vrf).map { configuration.l3vnis[$0].vni }
             let ways = route.nextHops.compactMap { Self.way(of: $0, vni, numbering) }
             fixed[vrf, default: PrefixTable()][route.prefix.network] = FixedRoute(kind: route.kind, ways: ways)
         }

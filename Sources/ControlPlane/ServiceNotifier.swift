@@ -21,6 +21,10 @@ public struct ServiceNotifier: Sendable {
     }
     /// The service ends on purpose.
     @discardableResult public func stopping() -> Bool { send("STOPPING=1\nSTATUS=stopping") }
+    /// The service still ends: what must be done first takes until `seconds` from now at most.
+    @discardableResult public func stopping(_ status: String, within seconds: Int) -> Bool {
+        send("EXTEND_TIMEOUT_USEC=\(seconds * 1_000_000)\nSTATUS=\(Self.line(status))")
+    }
     /// The service goes on; `status` is what `systemctl status` shows.
     @discardableResult public func status(_ status: String) -> Bool {
         send("STATUS=\(Self.line(status))")

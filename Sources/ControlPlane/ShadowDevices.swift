@@ -35,9 +35,9 @@ public final class ShadowDevices: @unchecked Sendable {
     }
 
     private let namespace: NetworkNamespace
-    private let socket: KernelSocket
+    let socket: KernelSocket
     private let port: UInt16
-    private let log: @Sendable (LogLevel, String) -> Void
+    let log: @Sendable (LogLevel, String) -> Void
     private var silenced: Set<UInt32> = []
     /// Names of the devices that this process looks after.
     private var managed: Set<String> = []
@@ -58,7 +58,14 @@ public final class ShadowDevices: @unchecked Sendable {
         var wanted = ShadowWanted(vnis: vnis, vrfs: vrfs)
         managed = wanted.names
         var outcome = Outcome()
-        try chooseTables(&wanted)
+        var first = try view()
+        let leaving = first.links.values.filter { $0.group == Self.leavingGroup }
+        if !leaving.isEmpty {
+            // An earlier life ended while it deleted them.
+            outcome.problems += delete(leaving.map { ShadowLeaver($0) })
+            first = try view()
+        }
+        try chooseTables(&wanted, first.links)
         for _ in 0..<Self.rounds {
             let plan = ShadowPlan(wanted, port: port, try view())
             var failed: Set<ShadowOwner> = []
@@ -70,7 +77,7 @@ public final class ShadowDevices: @unchecked Sendable {
             outcome.attachments = plan.ready
             outcome.vrfs = plan.readyVRFs
             if plan.isDone { return outcome }
-            outcome.problems += remove(plan.leftovers)
+            outcome.problems += delete(plan.leftovers)
             execute(plan, &wanted, &failed, &outcome)
             for case .vrf(let name) in failed { give(up: name, &wanted, &outcome) }
             wanted.vnis.removeAll { failed.contains(.vni($0.vni)) }
@@ -81,8 +88,7 @@ public final class ShadowDevices: @unchecked Sendable {
     }
 
     /// A VRF that is to be made and has no table gets one that no VRF and no route uses.
-    private func chooseTables(_ wanted: inout ShadowWanted) throws {
-        let links = try view().links
+    private func chooseTables(_ wanted: inout ShadowWanted, _ links: [String: LinkMessage]) throws {
         guard wanted.vrfs.contains(where: { $0.table == nil && links[$0.name] == nil }) else { return }
         var used = Set(wanted.vrfs.compactMap(\.table))
         for link in links.values { if case .vrf(let table) = link.kind { used.insert(table) } }
@@ -108,26 +114,13 @@ public final class ShadowDevices: @unchecked Sendable {
         wanted.drop(vrf: vrf)
     }
 
-    /// Deletes the devices that pe-dp made here; others that it used stay.
-    /// - Returns: what could not be deleted, and why.
-    public func remove() throws -> [String] {
-        let own = try links().filter { $0.group == ShadowPlan.group }
-        defer { managed = [] }
+    func isManaged(_ name: String) -> Bool { managed.contains(name) }
+    func forgetManaged() {
+        managed = []
         silenced = []
-        let devices = own.filter { managed.contains($0.name) }
-        guard !devices.isEmpty else { return [] }
-        if devices.count == own.count {
-            do {
-                try socket.perform(.deleteLinks(group: ShadowPlan.group))
-                return []
-            } catch {
-                log(.debug, "\(error); deleting the devices one by one")
-            }
-        }
-        return remove(devices.map { ($0.name, $0.interface) })
     }
 
-    private func links() throws -> [LinkMessage] {
+    func links() throws -> [LinkMessage] {
         let dumped = try socket.dump(.links)
         for error in dumped.errors { log(.warning, "a device was not understood: \(error)") }
         return dumped.messages.compactMap { if case .link(let link) = $0 { link } else { nil } }
@@ -140,16 +133,6 @@ public final class ShadowDevices: @unchecked Sendable {
         return ShadowView(
             links: links,
             addresses: dumped.messages.compactMap { if case .address(let address) = $0 { address } else { nil } })
-    }
-
-    private func remove(_ devices: [(device: String, index: UInt32)]) -> [String] {
-        let results = socket.perform(devices.map { .deleteLink(interface: $0.index) })
-        return zip(devices, results).compactMap { device, error in
-            // A device that has gone meanwhile is what was wanted.
-            guard var error, error.errno != ENODEV else { return nil }
-            error.device = device.device
-            return "\(error)"
-        }
     }
 
     private func execute(

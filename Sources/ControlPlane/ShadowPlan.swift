@@ -79,8 +79,9 @@ extension Configuration {
                     addresses: l2vni.vrf == nil ? [] : l2vni.gatewayIPs)
             }
         }
+        let tables = Dictionary(l3vnis.map { ($0.vrf, $0.table) }, uniquingKeysWith: { first, _ in first })
         let vrfs = PortNumbering.vrfNames(self).filter { $0 != Self.defaultVRF }.map { name in
-            ShadowVRF(name: name, table: l3vnis.first { $0.vrf == name }?.table)
+            ShadowVRF(name: name, table: tables[name] ?? nil)
         }
         return (l3 + l2, vrfs)
     }
@@ -158,10 +159,12 @@ struct ShadowPlan {
     var vxlans: [(index: UInt32, device: String)] = []
     var ready: [ShadowAttachment] = []
     var readyVRFs: [ShadowVRFDevice] = []
+    /// The same by name: thousands of VNIs look theirs up.
+    private var interfaceOfVRF: [String: UInt32] = [:]
     /// What cannot be had, and why.
     var conflicts: [(owner: ShadowOwner, text: String)] = []
     /// Devices that pe-dp made for what is no longer wanted.
-    var leftovers: [(device: String, index: UInt32)] = []
+    var leftovers: [ShadowLeaver] = []
 
     var isDone: Bool { requests.isEmpty && taps.isEmpty && leftovers.isEmpty && conflicts.isEmpty }
 
@@ -171,7 +174,7 @@ struct ShadowPlan {
         for vni in wanted.vnis { plan(vni, port, view) }
         let names = wanted.names
         leftovers = view.links.values.filter { $0.group == Self.group && !names.contains($0.name) }
-            .map { ($0.name, $0.interface) }
+            .map { ShadowLeaver($0) }
             .sorted { $0.device < $1.device }
     }
 
@@ -179,8 +182,8 @@ struct ShadowPlan {
         var master: UInt32 = 0
         if let vrf = wanted.vrf {
             // Born in its VRF, a bridge never shows zebra the subnet of another.
-            guard let device = readyVRFs.first(where: { $0.name == vrf }) else { return }
-            master = device.interface
+            guard let device = interfaceOfVRF[vrf] else { return }
+            master = device
         }
         let before = requests.count + taps.count + conflicts.count
         let bridge = planBridge(wanted, view, master: master)
@@ -224,6 +227,7 @@ struct ShadowPlan {
             return
         }
         readyVRFs.append(ShadowVRFDevice(name: wanted.name, interface: link.interface, table: table))
+        interfaceOfVRF[wanted.name] = link.interface
     }
 
     /// The bridge's index when there is one.

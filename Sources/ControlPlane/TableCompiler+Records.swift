@@ -31,7 +31,7 @@ extension TableCompiler {
             numbering.isUnderlay[Int(port)]
             ? .underlay
             : numbering.isRouted[Int(port)]
-                ? .routed : numbering.circuits.contains { $0.port == port } ? .circuits : .unused
+                ? .routed : numbering.hasCircuits[Int(port)] ? .circuits : .unused
         var entry = PortEntry(
             role: role,
             mtu: known.mtu,
@@ -51,8 +51,7 @@ extension TableCompiler {
     /// not for this node are routed then.
     private func transitVRF(_ numbering: PortNumbering) -> UInt16 {
         guard let vrf = numbering.vrf(named: Configuration.defaultVRF) else { return 0 }
-        let isUsed = (0..<numbering.portCount).contains { numbering.vrf(ofPort: UInt16($0)) == vrf }
-        return isUsed ? vrf : 0
+        return numbering.ports(ofVRF: vrf).isEmpty ? 0 : vrf
     }
 
     // MARK: VRFs
@@ -80,8 +79,7 @@ extension TableCompiler {
         }
     }
     private func entry(_ vrf: UInt16, _ state: ControlState) -> VRFEntry {
-        let name = state.numbering.name(ofVRF: vrf)
-        let l3vni = state.configuration.l3vnis.first { $0.vrf == name }
+        let l3vni = state.numbering.l3vni(ofVRF: vrf).map { state.configuration.l3vnis[$0] }
         let sources = state.icmpSources(vrf: vrf)
         return VRFEntry(
             vni: l3vni?.vni, vxlanPort: l3vni?.vxlanPort ?? 4789,
@@ -101,9 +99,8 @@ extension ControlState {
             case .v6(let address): if !address.isLinkLocal { v6 = v6 ?? address }
             }
         }
-        for (position, l2vni) in configuration.l2vnis.enumerated()
-        where numbering.vrf(ofDomain: UInt16(truncatingIfNeeded: position + 1)) == vrf {
-            for gateway in l2vni.gatewayIPs { offer(gateway.address) }
+        for domain in numbering.domains(ofVRF: vrf) {
+            for gateway in configuration.l2vnis[Int(domain) - 1].gatewayIPs { offer(gateway.address) }
         }
         let own = (routing.own[vrf]?.entries ?? [:]).filter { $0.key.isHost && [.local, .host].contains($0.value.kind) }
         for prefix in own.keys.sorted() { offer(prefix.address) }

@@ -51,7 +51,11 @@ final class Daemon: @unchecked Sendable {
     /// What does not work although the configuration asks for it; shown by `status`.
     let alerts = AlertList()
 
-    init(configuration: Configuration, path: String, logger: Logger) {
+    private var times: StartTimes
+
+    /// - Parameter times: what was done before.
+    init(configuration: Configuration, path: String, logger: Logger, times: StartTimes = StartTimes()) {
+        self.times = times
         self.configuration = Self.withExceptions(configuration)
         self.path = path
         self.logger = logger
@@ -88,12 +92,14 @@ final class Daemon: @unchecked Sendable {
             path: configuration.dataplane.adminSocket, mode: configuration.dataplane.adminSocketMode,
             provider: DaemonShow(daemon: self), logger: logger)
         let environment = try startEnvironment()
+        times.end("dpdk")
         let limits = TableLimits(configuration)
         let tables = try ForwardingTables(limits: limits)
         self.tables = tables
         var state = ControlState(configuration: configuration)
         let compiler = try TableCompiler(&state, tables: tables, at: ControlLoop.monotonic())
 
+        times.end("tables")
         let hostIO = try HostIO(environment: environment, portCapacity: limits.ports)
         self.hostIO = hostIO
         let watch = PortStateWatch()
@@ -106,7 +112,9 @@ final class Daemon: @unchecked Sendable {
         if needsControlNamespace { namespace = try NetworkNamespace(configuration.control.netns) }
         // The VRF devices must be there before the TAPs of routed ports, which are put into them.
         let shadowEvents = try makeShadow()
+        times.end("shadow")
         let events = try openPorts(registry) + shadowEvents
+        times.end("ports")
 
         let loop = ControlLoop(state: state, compiler: compiler) { [weak self] in self?.perform($0) }
         self.loop = loop
@@ -116,7 +124,10 @@ final class Daemon: @unchecked Sendable {
         loop.applyNow(events)
         try startWorkers(environment, registry, tables)
         loop.start()
+        times.end("workers")
         readKernel(firstDump)
+        times.end("kernel")
+        logger.info("\(times.text)", metadata: times.metadata)
         watch.start(registry, parents: exceptions) { loop.post($0) }
         if let listen = configuration.control.fpmListen, configuration.control.routes == .fpm,
             let namespace
@@ -216,6 +227,9 @@ final class Daemon: @unchecked Sendable {
         return (try? namespace.run { pe_interface_index(name) }).map { $0 > 0 } ?? false
     }
 
+    /// What a person reads of thousands of devices that cannot be made for the same reason.
+    private static let problemLimit = 20
+
     /// The kernel devices that let a stock FRR see the VNIs.
     private func makeShadow() throws -> [ControlEvent] {
         guard wantsShadow, let namespace else { return [] }
@@ -223,9 +237,14 @@ final class Daemon: @unchecked Sendable {
         self.shadow = shadow
         let wanted = configuration.shadowDevices
         let outcome = try shadow.ensure(wanted.vnis, vrfs: wanted.vrfs)
-        for problem in outcome.problems {
+        for problem in outcome.problems.prefix(Self.problemLimit) {
             logger.error("\(problem)")
             alerts.add(problem)
+        }
+        if outcome.problems.count > Self.problemLimit {
+            let text = "shadow devices: \(outcome.problems.count - Self.problemLimit) more problems like these"
+            logger.error("\(text)")
+            alerts.add(text)
         }
         shadowCounts = ShadowCounts(
             vnis: outcome.attachments.count, vrfs: outcome.vrfs.count,
@@ -276,7 +295,8 @@ final class Daemon: @unchecked Sendable {
     }
 
     /// Stops what runs, in the reverse order of starting; safe after a partial start.
-    func stop() {
+    /// - Parameter progress: called while shadow devices are removed, with how many of how many.
+    func stop(progress: (Int, Int) -> Void = { _, _ in }) {
         fpm?.stop()
         feed?.stop()
         watch?.stop()
@@ -285,9 +305,9 @@ final class Daemon: @unchecked Sendable {
         for index in workers.indices { _ = environment?.wait(worker: index) }
         registry?.close()
         hostIO?.stop()
-        if let shadow {
+        if let shadow, !configuration.control.keepShadow {
             do {
-                for problem in try shadow.remove() { logger.warning("\(problem)") }
+                for problem in try shadow.remove(progress: progress) { logger.warning("\(problem)") }
             } catch {
                 logger.warning("shadow devices stay: \(error)")
             }

@@ -34,7 +34,12 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Least severe messages to log: trace, debug, info, notice, warning, error.")
     var logLevel: Logger.Level = .info
 
+    /// Seconds that removing a part of the shadow devices may take: the service manager waits so long for
+    /// each part instead of ending the whole by force.
+    private static let stopStep = 15
+
     func run() throws {
+        var times = StartTimes()
         let reading = try ConfigurationReading.forCommand(config)
         let configuration = reading.configuration
         var logger = Logger(label: "pe-dp") { StreamLogHandler.standardError(label: $0) }
@@ -44,7 +49,8 @@ struct RunCommand: ParsableCommand {
         // Before any thread exists, so that all inherit it and the signals wait for sigwait.
         let signals = TerminationSignals()
         let notifier = ServiceNotifier()
-        let daemon = Daemon(configuration: configuration, path: config, logger: logger)
+        times.end("configuration")
+        let daemon = Daemon(configuration: configuration, path: config, logger: logger, times: times)
         do {
             try daemon.start()
         } catch {
@@ -59,7 +65,9 @@ struct RunCommand: ParsableCommand {
         let name = signals.wait()
         logger.notice("stopping on \(name)")
         notifier.stopping()
-        daemon.stop()
+        daemon.stop { done, total in
+            notifier.stopping("removed \(done) of \(total) shadow devices", within: Self.stopStep)
+        }
         logger.notice("stopped")
     }
 }

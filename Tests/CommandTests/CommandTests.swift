@@ -292,13 +292,15 @@ struct OneVNI: ShowProvider {
         #expect(bound == 0)
         let notifier = ServiceNotifier(path: path)
         #expect(notifier.ready("two\nports") && notifier.status("x") && notifier.stopping())
+        #expect(notifier.stopping("removed 2 of 9", within: 15))
         var texts: [String] = []
-        for _ in 0..<3 {
+        for _ in 0..<4 {
             var bytes = [UInt8](repeating: 0, count: 256)
             let count = recv(listener, &bytes, bytes.count, Int32(MSG_DONTWAIT))
             texts.append(String(decoding: bytes[..<max(0, count)], as: UTF8.self))
         }
-        #expect(texts == ["READY=1\nSTATUS=two ports", "STATUS=x", "STOPPING=1\nSTATUS=stopping"])
+        let left = "EXTEND_TIMEOUT_USEC=15000000\nSTATUS=removed 2 of 9"
+        #expect(texts == ["READY=1\nSTATUS=two ports", "STATUS=x", "STOPPING=1\nSTATUS=stopping", left])
         #expect(!ServiceNotifier(path: nil).stopping())
         #expect(!ServiceNotifier(path: "relative").stopping())
         #expect(!ServiceNotifier(path: folder.path + "/none").stopping())

@@ -195,6 +195,46 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
         #expect(rest.contains("pebr1") && rest.contains("pevx3") && !rest.contains("pebr2"))
     }
 
+    @Test func portsGoBeforeBridgesAndEachPartIsTold() throws {
+        guard let test = TestNamespace("shadowparts") else { return }
+        let namespace = try NetworkNamespace(test.name)
+        let shadow = try ShadowDevices(in: namespace)
+        let vnis = try (1...20).map { try wanted(UInt32($0)) }
+        #expect(try shadow.ensure(vnis).problems == [])
+        test.shell("ip link add stranger type veth peer name stranger2")
+        var told: [[Int]] = []
+        var atFirst = ""
+        #expect(
+            try shadow.remove { done, total in
+                if told.isEmpty { atFirst = links(test) }
+                told.append([done, total])
+            } == [])
+        #expect(told == [[40, 60], [56, 60], [60, 60]])
+        #expect(!atFirst.contains("pevx") && !atFirst.contains("peac") && atFirst.contains("pebr20:"))
+        let rest = links(test)
+        #expect(!rest.contains("pebr") && rest.contains("stranger"))
+        #expect(try shadow.remove() == [])
+    }
+
+    @Test func whatAnEarlierLifeWasDeletingGoesAndIsMadeAnew() throws {
+        guard let test = TestNamespace("shadowleaving") else { return }
+        let namespace = try NetworkNamespace(test.name)
+        let first = try ShadowDevices(in: namespace).ensure([wanted(1), wanted(2), wanted(3)])
+        #expect(first.problems == [] && first.attachments.count == 3)
+        // Ended between the mark and the deletion: of one VNI a port, of another the bridge.
+        let group = ShadowDevices.leavingGroup
+        test.shell("ip link set dev pevx1 group \(group); ip link set dev pebr2 group \(group)")
+        let shadow = try ShadowDevices(in: namespace)
+        let again = try shadow.ensure([wanted(1), wanted(2), wanted(3)])
+        #expect(again.problems == [] && again.attachments.map(\.vni.rawValue) == [1, 2, 3])
+        #expect(again.attachments[0].vxlan != first.attachments[0].vxlan)
+        #expect(again.attachments[0].bridge == first.attachments[0].bridge)
+        #expect(again.attachments[1].bridge != first.attachments[1].bridge)
+        #expect(again.attachments[2] == first.attachments[2])
+        #expect(try shadow.remove() == [])
+        #expect(!links(test).contains("pe"), "\(links(test))")
+    }
+
     @Test func hundredsOfVNIsTakeSeconds() throws {
         guard let test = TestNamespace("shadowmany") else { return }
         let namespace = try NetworkNamespace(test.name)

@@ -25,7 +25,7 @@ extension ConfigurationParser {
         let routerMAC = section["routerMAC"].flatMap { $0.string() == "auto" ? nil : $0.mac() }
         let table = section["table"]?.integer(in: 1...Int(UInt32.max)).map { UInt32($0) }
         guard let vrf, let vrfValue, let vni else { return }
-        if let other = configuration.l3vnis.first(where: { $0.vrf == vrf }) {
+        if let other = vrfs[vrf] ?? nil {
             vrfValue.fault(
                 "VRF \"\(vrf)\" already has L3VNI \(other.vni) (line \(other.location.line))",
                 "a VRF has one L3VNI"
@@ -49,14 +49,17 @@ extension ConfigurationParser {
                 "choose another, such as \(1000 &+ vni.rawValue)"
             )
         } else if let table = section["table"],
-            let other = configuration.l3vnis.first(where: { $0.table == result.table })
+            let other = result.table.flatMap({ tableOwners[$0] })
         {
             table.fault(
-                "table \(table.shown) already belongs to VRF \"\(other.vrf)\"",
+                "table \(table.shown) already belongs to VRF \"\(other)\"",
                 "choose another"
             )
         }
         configuration.l3vnis.append(result)
+        vrfs[vrf] = result
+        if vrfOfL3VNI[result.name] == nil { vrfOfL3VNI[result.name] = vrf }
+        if let table = result.table, tableOwners[table] == nil { tableOwners[table] = vrf }
     }
 
     mutating func parseL2VNI(_ value: ConfigurationValue) {
@@ -154,7 +157,7 @@ extension ConfigurationParser {
         let name = section.required("l3vni", "write l3vni: {name: …}")?
             .section(["name"])?.required("name", "name an L3VNI")
         guard let name, let text = name.string() else { return nil }
-        if let l3vni = configuration.l3vnis.first(where: { $0.name == text }) { return l3vni.vrf }
+        if let vrf = vrfOfL3VNI[text] { return vrf }
         let near = reader.suggestion(
             for: text,
             among: configuration.l3vnis.map(\.name)

@@ -87,6 +87,14 @@ struct ConfigurationParser {
     var subnets: [String: [(prefix: IPPrefix, owner: String, mention: Mention)]] = [:]
     /// The VRFs that ports name.
     var vrfPlaces: [(vrf: String, value: ConfigurationValue)] = []
+    /// The VRFs of `l3vnis` and of ports, with the L3VNI of each that has one: what `static` refers to.
+    var vrfs: [String: Configuration.L3VNI?] = [:]
+    /// The VRFs by the names of their L3VNIs.
+    var vrfOfL3VNI: [String: String] = [:]
+    /// Where in `configuration.ports` a port stands.
+    var portIndexes: [String: Int] = [:]
+    /// Kernel tables by the VRF that they were given to.
+    var tableOwners: [UInt32: String] = [:]
     var vniMentions: [VNI: Mention] = [:]
     var l2vniMentions: [String: Mention] = [:]
     /// Where in `configuration.l2vnis` a VNI stands.
@@ -107,9 +115,12 @@ struct ConfigurationParser {
         parseDataplane(file)
         parseControl(file)
         for item in file.items("ports") { parsePort(item) }
+        portIndexes = Dictionary(
+            configuration.ports.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
         for item in file.items("underlays") { parseUnderlay(item) }
         checkUnderlays()
         for item in file.items("l3vnis") { parseL3VNI(item) }
+        for port in configuration.ports { if let vrf = port.vrf, vrfs[vrf] == nil { vrfs[vrf] = .some(nil) } }
         for item in file.items("l2vnis") { parseL2VNI(item) }
         checkRoutedPorts()
         parseStatic(file)
@@ -231,7 +242,7 @@ struct ConfigurationParser {
     }
 
     private mutating func parseControl(_ file: ConfigurationSection) {
-        let keys = ["netns", "fpm", "routes", "shadow", "staleHoldSeconds", "quietSeconds"]
+        let keys = ["netns", "fpm", "routes", "shadow", "keepShadow", "staleHoldSeconds", "quietSeconds"]
         guard let section = file.section("control", keys) else { return }
         var result = Configuration.Control()
         result.netns = section["netns"].flatMap(parseNamespace)
@@ -246,6 +257,7 @@ struct ConfigurationParser {
             result.routes = routes
         }
         if let shadow = section["shadow"]?.boolean() { result.shadow = shadow }
+        if let keep = section["keepShadow"]?.boolean() { result.keepShadow = keep }
         if let seconds = section["staleHoldSeconds"]?.seconds(in: 0...86_400) {
             result.staleHoldSeconds = seconds
         }

@@ -60,7 +60,7 @@ extension ConfigurationParser {
     func checkRoutedPorts() {
         checkVRFNames()
         let l3vnis = configuration.l3vnis.map(\.vrf)
-        for (vrf, value) in vrfPlaces where vrf != Configuration.defaultVRF && !l3vnis.contains(vrf) {
+        for (vrf, value) in vrfPlaces where vrf != Configuration.defaultVRF && (vrfs[vrf] ?? nil) == nil {
             let near = reader.suggestion(for: vrf, among: l3vnis)
             reader.note(
                 value.location,
@@ -78,7 +78,7 @@ extension ConfigurationParser {
             if let mention = exceptionMentions[vrf] { return mention }
             // The TAP that an underlay port gets by itself.
             guard hasControl, let mention = underlayPorts[vrf],
-                configuration.ports.first(where: { $0.name == vrf })?.exception == nil
+                port(named: vrf)?.exception == nil
             else { return nil }
             return mention
         }
@@ -121,10 +121,13 @@ extension ConfigurationParser {
     /// The subnets of an underlay port are in the default VRF; several ports may share one.
     mutating func noteUnderlaySubnets(_ name: String, _ place: ConfigurationValue) {
         let mention = Mention(path: place.path, line: place.location.line)
-        for prefix in configuration.ports.first(where: { $0.name == name })?.exception?.addresses ?? [] {
+        for prefix in port(named: name)?.exception?.addresses ?? [] {
             subnets[Configuration.defaultVRF, default: []].append((prefix, place.path, mention))
         }
     }
+
+    /// A port of the configuration; nil for one with faults.
+    func port(named name: String) -> Configuration.Port? { portIndexes[name].map { configuration.ports[$0] } }
 
     /// A neighbour cannot have the gateway's address.
     func isNoGateway(_ address: IPAddress, of vni: VNI, _ entry: ConfigurationSection) -> Bool {
@@ -181,9 +184,8 @@ extension ConfigurationParser {
     /// The name of a VRF of this file.
     private func vrfName(_ value: ConfigurationValue) -> String? {
         guard let text = value.string() else { return nil }
-        let known = PortNumbering.vrfNames(configuration)
-        if known.contains(text) { return text }
-        let near = reader.suggestion(for: text, among: known)
+        if vrfs[text] != nil { return text }
+        let near = reader.suggestion(for: text, among: PortNumbering.vrfNames(configuration))
         value.fault(
             "there is no VRF \"\(value.shown)\"\(near)",
             "define it under l3vnis, or as the vrf of a port"
@@ -229,7 +231,7 @@ extension ConfigurationParser {
         guard let vtep = remoteVTEP(section, "vtep", vni: nil) else { return nil }
         if let routerMAC, routerMAC == nil { return nil }
         guard let vrf else { return .vtep(vtep, routerMAC: routerMAC ?? nil) }
-        guard let l3vni = configuration.l3vnis.first(where: { $0.vrf == vrf }) else {
+        guard let l3vni = vrfs[vrf] ?? nil else {
             section["vtep"]?.fault(
                 "VRF \"\(vrf)\" has no L3VNI to reach \(vtep) through",
                 "define one under l3vnis"
@@ -275,7 +277,7 @@ extension ConfigurationParser {
                 return nil
             }
             // A port whose VRF is wrong has its fault already.
-            guard let known = configuration.ports.first(where: { $0.name == name }), let vrf else {
+            guard let known = self.port(named: name), let vrf else {
                 return nil
             }
             guard known.vrf == vrf else {
