@@ -38,6 +38,8 @@ EXAMPLES = """\
 CANNOT_RUN = 77
 SAMPLE = 64
 FIRST_PACKET_SECONDS = 300
+# Deleting thousands of bridges on a busy machine.
+STOP_SECONDS = 1200
 # VNIs whose kernel devices are deleted one by one, to see what that costs.
 DELETED_ONE_BY_ONE = 16
 
@@ -61,8 +63,12 @@ def run(result, arguments):
         return
     plan = _shadow_plan(vnis, vrfs, result)
     varied = {"vnis": plan.vnis, "vrfs": plan.vrfs, "shadow": True}
-    _row(result, f"control/vnis/{vnis}/kernel", [_kernel(plan)], subject="kernel", **varied)
-    _row(result, f"control/vnis/{vnis}/shadow", [_shadow(binary, plan)], subject="pe-dp", **varied)
+    # What is made is made in turn, and deleted afterwards: that takes minutes.
+    with KernelDevices(plan) as kernel:
+        shadow = _shadow(binary, plan)
+        kernel.delete()
+    _row(result, f"control/vnis/{vnis}/shadow", [shadow], subject="pe-dp", **varied)
+    _row(result, f"control/vnis/{vnis}/kernel", [kernel.metrics], subject="kernel", **varied)
 
 
 # What a figure is, by its unit.
@@ -172,7 +178,7 @@ class Node:
         """SIGTERM, and how long it took."""
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=300)
+        self.process.wait(timeout=STOP_SECONDS)
         self.reader.join(timeout=10)
         if self.process.returncode != 0:
             raise RuntimeError(f"pe-dp ended with {self.process.returncode}: {self.tail()}")
@@ -329,46 +335,60 @@ def _count_devices(namespace):
                for line in done.stdout.splitlines())
 
 
-def _kernel(plan):
-    """The same devices with the same settings by `ip -batch`, and their removal one by one."""
-    namespace = f"pescalek{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", namespace], check=True)
-    try:
+class KernelDevices:
+    """The same devices with the same settings, by `ip -batch`."""
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.namespace = f"pescalek{os.getpid()}"
+        self.metrics = {}
+
+    def __enter__(self):
+        subprocess.run(["ip", "netns", "add", self.namespace], check=True)
+        try:
+            lines = self._lines()
+            self.metrics["make"] = (_batch(self.namespace, lines), "s")
+            made = _count_devices(self.namespace)
+            if made != len(self.devices):
+                raise RuntimeError(f"{made} devices instead of {len(self.devices)}")
+            self.metrics["devices"] = (made, "1")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "netns", "del", self.namespace], check=False)
+
+    def _lines(self):
+        plan = self.plan
         names = [plan.vrf_name(vrf) for vrf in range(plan.vrfs)]
+        own = [name for name in names if name != "default"]
         lines = ["link set lo up", f"addr add {OWN_VTEP}/32 dev lo"]
-        lines += [f"link add {name} up type vrf table {1001 + number}" for number, name in enumerate(names)
-                  if name != "default"]
-        devices = [f"{name}" for name in names if name != "default"]
+        lines += [f"link add {name} up type vrf table {1001 + number}" for number, name in enumerate(own)]
+        self.devices = list(own)
         for vrf, name in enumerate(names):
             lines += _bridge(plan.l3vni(vrf), name, plan.router_mac(vrf), None, False)
-            devices += [f"pebr{plan.l3vni(vrf)}", f"pevx{plan.l3vni(vrf)}"]
+            self.devices += [f"pebr{plan.l3vni(vrf)}", f"pevx{plan.l3vni(vrf)}"]
         for index in range(plan.vnis):
             vni = plan.vni(index)
             lines += _bridge(vni, names[plan.vrf_of(index)], plan.gateway_mac(index), plan.gateway(index), True)
-            devices += [f"pebr{vni}", f"pevx{vni}", f"peac{vni}"]
-        seconds = _batch(namespace, lines)
-        made = _count_devices(namespace)
-        if made != len(devices):
-            raise RuntimeError(f"{made} devices instead of {len(devices)}")
-        metrics = {"make": (seconds, "s"), "devices": (made, "1")}
-        # One by one takes minutes: the last few say what a VNI costs.
-        few = devices[-3 * DELETED_ONE_BY_ONE:]
-        metrics["deletePerVNI"] = (_batch(namespace, [f"link del {name}" for name in few]) / (len(few) / 3) * 1e3, "ms")
-        _delete(namespace, devices[:-len(few)])
-        return metrics
-    finally:
-        subprocess.run(["ip", "netns", "del", namespace], check=False)
+            self.devices += [f"pebr{vni}", f"pevx{vni}", f"peac{vni}"]
+        return lines
 
-
-def _delete(namespace, devices):
-    """In groups: ports together, of bridges a few at a time, since each makes the kernel wait with its network lock
-    held, for which everybody on the machine waits."""
-    ports = [name for name in devices if not name.startswith("pebr")]
-    bridges = [name for name in devices if name.startswith("pebr")]
-    for names, size in ((ports, 512), (bridges, 16)):
-        for start in range(0, len(names), size):
-            some = names[start:start + size]
-            _batch(namespace, [f"link set dev {name} group 99" for name in some] + ["link del group 99"])
+    def delete(self):
+        """One by one takes minutes: the last few say what a VNI costs. The others go in groups, ports together, of
+        bridges a few at a time: each makes the kernel wait with its network lock held, and with it everybody."""
+        few = self.devices[-3 * DELETED_ONE_BY_ONE:]
+        seconds = _batch(self.namespace, [f"link del {name}" for name in few])
+        self.metrics["deletePerVNI"] = (seconds / (len(few) / 3) * 1e3, "ms")
+        rest = self.devices[:-len(few)]
+        ports = [name for name in rest if not name.startswith("pebr")]
+        bridges = [name for name in rest if name.startswith("pebr")]
+        for names, size in ((ports, 512), (bridges, 16)):
+            for start in range(0, len(names), size):
+                some = names[start:start + size]
+                _batch(self.namespace, [f"link set dev {name} group 99" for name in some] + ["link del group 99"])
 
 
 def _bridge(vni, vrf, mac, gateway, has_port):
