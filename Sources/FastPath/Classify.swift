@@ -49,8 +49,11 @@ extension Pipeline {
             let packet = Packet(received[index])
             index = index &+ 1
             if index &+ 3 < count { prefetch(received[index &+ 3]) }
-            guard let whole = whole(packet) else { continue }
-            if terminate(whole, entry, at: kept) { kept = kept &+ 1 }
+            switch terminatePlain(packet, entry, at: kept) {
+            case .kept: kept = kept &+ 1
+            case .ended: break
+            case .other: if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
+            }
         }
         memory.pointee.side.bridged = kept
         return index
@@ -67,8 +70,11 @@ extension Pipeline {
             let packet = Packet(received[index])
             index = index &+ 1
             if index &+ 3 < count { prefetch(received[index &+ 3]) }
-            guard let whole = whole(packet) else { continue }
-            if admit(whole, entry, at: kept) { kept = kept &+ 1 }
+            switch admitPlain(packet, entry, at: kept) {
+            case .kept: kept = kept &+ 1
+            case .ended: break
+            case .other: if admit(packet, entry, at: kept) { kept = kept &+ 1 }
+            }
         }
         memory.pointee.side.bridged = kept
         return index
@@ -113,36 +119,18 @@ extension Pipeline {
     }
 
     /// A frame on an underlay port: decapsulates it into context `index` if it is for a domain.
-    @inline(__always)
+    @inline(never)
     private func terminate(
-        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+        _ received: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
     ) -> Bool {
+        guard let packet = whole(received) else { return false }
         switch termination(of: packet, on: entry, state) {
         case .bridge(let domain, let offset, let end):
             guard decapsulate(packet, offset: offset, end: end) else { return false }
-            let frame = packet.frame
-            let bytes = packet.byteCount
-            memory.pointee.counters.add(domain: domain, .tunnelInPackets, bytes: UInt64(bytes))
-            let record = state.pointee.domains + Int(domain)
-            if isForGateway(frame, record) {
-                startRouting(
-                    packet,
-                    RouteOrigin(ingress: PacketContext.fromTunnel, domain: domain, vrf: record.pointee.vrf),
-                    sourceKey: 0, .none)
-                return false
-            }
-            if ServiceMark.of(frame, packet.contiguous) == ServiceMark.neighbor {
-                handToNeighbors(packet, domain: domain, ingress: PacketContext.fromTunnel)
-                return false
-            }
-            let key = FDBKey.make(domain: domain, mac: EthernetHeader(at: frame).destination.rawValue)
-            let bucket = state.pointee.fdb.bucket(of: key)
-            pe_prefetch(bucket)
-            memory.pointee.contexts[index] = PacketContext(
-                packet: packet, frame: frame, destinationKey: key, destinationBucket: bucket,
-                sourceKey: 0, sourceBucket: bucket, hash: 0, ingress: PacketContext.fromTunnel,
-                domain: domain, marks: 0)
-            return true
+            return bridgeFromTunnel(
+                packet, packet.frame, byteCount: packet.byteCount,
+                EthernetHeader(at: packet.frame).destination.rawValue, domain,
+                state.pointee.domains + Int(domain), at: index)
         case .route(let vrf, let offset, let end):
             guard decapsulate(packet, offset: offset, end: end) else { return false }
             startRouting(
@@ -175,54 +163,21 @@ extension Pipeline {
     }
 
     /// A frame on a circuit port: finds its circuit and domain into context `index`.
-    @inline(__always)
+    @inline(never)
     private func admit(
-        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+        _ received: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
     ) -> Bool {
+        guard let packet = whole(received) else { return false }
         switch admission(of: packet, on: entry, state) {
         case .bridge(let circuit, let domain, let isTagged):
             if isTagged {
                 VLANTag.pop(packet.frame)
                 packet.removeFront(VLANTag.byteCount)
             }
-            let frame = packet.frame
-            let bytes = packet.byteCount
-            memory.pointee.counters.add(domain: domain, .circuitInPackets, bytes: UInt64(bytes))
-            let record = state.pointee.domains + Int(domain)
-            if isForGateway(frame, record) {
-                admitToGateway(packet, RouteOrigin(ingress: circuit, domain: domain, vrf: record.pointee.vrf))
-                return false
-            }
-            // Stored as it comes: what waits in registers is spilled at the first rare call.
-            let context = memory.pointee.contexts + index
-            context.pointee.packet = packet
-            context.pointee.frame = frame
-            context.pointee.ingress = circuit
-            context.pointee.domain = domain
-            let available = packet.contiguous
-            let isPlain = FlowHash.isPlain(frame, available)
-            let marks = isPlain ? ServiceMark.ofPlain(frame) : ServiceMark.of(frame, available)
-            if marks == ServiceMark.neighbor {
-                handToNeighbors(packet, domain: domain, ingress: circuit)
-                return false
-            }
-            context.pointee.marks = marks
-            context.pointee.hash = isPlain
-                ? FlowHash.plain(frame) : FlowHash.of(frame: frame, available: available)
-            let fdb = state.pointee.fdb
-            let ethernet = EthernetHeader(at: frame)
-            let key = FDBKey.make(domain: domain, mac: ethernet.destination.rawValue)
-            let bucket = fdb.bucket(of: key)
-            pe_prefetch(bucket)
-            context.pointee.destinationKey = key
-            context.pointee.destinationBucket = bucket
-            let sourceKey = FDBKey.make(domain: domain, mac: ethernet.source.rawValue)
-            let sourceBucket = fdb.bucket(of: sourceKey)
-            pe_prefetch(sourceBucket)
-            context.pointee.sourceKey = sourceKey
-            context.pointee.sourceBucket = sourceBucket
-            memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
-            return true
+            let ethernet = EthernetHeader(at: packet.frame)
+            return bridgeFromCircuit(
+                packet, packet.frame, byteCount: packet.byteCount, ethernet.destination.rawValue,
+                ethernet.source.rawValue, circuit, domain, state.pointee.domains + Int(domain), at: index)
         case .punt:
             punt(packet)
             return false
@@ -230,18 +185,6 @@ extension Pipeline {
             drop(packet, reason)
             return false
         }
-    }
-
-    /// A frame of a circuit for its gateway: its source is learned like any other's.
-    @inline(__always)
-    private func admitToGateway(_ packet: Packet, _ origin: RouteOrigin) {
-        let fdb = state.pointee.fdb
-        let source = EthernetHeader(at: packet.frame).source.rawValue
-        let sourceKey = FDBKey.make(domain: origin.domain, mac: source)
-        let sourceBucket = fdb.bucket(of: sourceKey)
-        pe_prefetch(sourceBucket)
-        memory.pointee.learning.prefetchMark(fdb.firstSlot(of: sourceBucket))
-        startRouting(packet, origin, sourceKey: sourceKey, .none)
     }
 
     /// A frame that the host sent through an exception port: leaves through the port behind it.

@@ -51,9 +51,7 @@ private func encapsulateIPv4(
     at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
     innerByteCount: Int
 ) {
-    copy(from: adjacency.header, to: header, 0)
-    copy(from: adjacency.header, to: header, 16)
-    copy(from: adjacency.header, to: header, 32)
+    pe_copy48(header, adjacency.header)
     // UDP 8 and VXLAN 8, then IPv4 20.
     let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
     let totalLength = (udpLength &+ 20).bigEndian
@@ -68,9 +66,7 @@ private func encapsulateIPv6(
     at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
     innerByteCount: Int, innerSum: UInt64
 ) {
-    copy(from: adjacency.header, to: header, 0)
-    copy(from: adjacency.header, to: header, 16)
-    copy(from: adjacency.header, to: header, 32)
+    pe_copy48(header, adjacency.header)
     copy(from: adjacency.header, to: header, 46)
     let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
     header[raw16: 18] = udpLength.bigEndian

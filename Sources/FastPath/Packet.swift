@@ -44,6 +44,13 @@ struct Packet {
         return frame
     }
 
+    /// Leaves `count` bytes from `offset` on of a packet in one buffer, which has them.
+    @inline(__always) func cut(to offset: Int, _ count: Int) {
+        mbuf.pointee.data_off &+= UInt16(truncatingIfNeeded: offset)
+        mbuf.pointee.data_len = UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: count)
+    }
+
     /// Cuts the frame off behind `count` bytes, which it has.
     @inline(__always) func trim(to count: Int) {
         if count == byteCount { return }

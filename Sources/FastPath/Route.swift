@@ -50,7 +50,7 @@ extension Pipeline {
         while index < count {
             let context = contexts + index
             index = index &+ 1
-            follow(context)
+            if !sendPlain(context) { follow(context) }
         }
     }
 
@@ -141,7 +141,7 @@ extension Pipeline {
     }
 
     /// Carries out a packet's route.
-    @inline(__always)
+    @inline(never)
     func follow(_ context: UnsafeMutablePointer<RoutedContext>) {
         let route = context.pointee.route
         if route.isHop { forward(context, hop: route.index) } else { arrive(context, route) }

@@ -53,13 +53,11 @@ enum ServiceMark {
     }
 }
 
-/// Whether a frame is addressed to the gateway of its domain.
+/// Whether a frame for MAC `destination` is addressed to the gateway of its domain.
 @inline(__always)
-func isForGateway(
-    _ frame: UnsafeMutableRawPointer, _ domain: UnsafePointer<BridgeDomain>
-) -> Bool {
+func isForGateway(_ destination: UInt64, _ domain: UnsafePointer<BridgeDomain>) -> Bool {
     let gateway = domain.pointee.gatewayMAC
-    return EthernetHeader(at: frame).destination.rawValue == gateway && gateway != 0
+    return destination == gateway && gateway != 0
 }
 
 /// The ports of DHCP as they lie in a packet (RFC 2131 section 4.1).
@@ -99,19 +97,56 @@ extension Pipeline {
         _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ flags: RoutedContext.Flags
     ) {
         let frame = packet.frame
-        let byteCount = plainByteCount(of: packet, frame)
-        if byteCount == 0 || origin.vrf == 0 {
+        if origin.vrf == 0 || !appendPlain(packet, frame, byteCount: packet.byteCount, origin, sourceKey, flags) {
             startRare(packet, origin, sourceKey: sourceKey, flags)
-            return
         }
-        packet.trim(to: EthernetHeader.byteCount &+ byteCount)
-        append(packet, origin, sourceKey: sourceKey, flags, key: HostKey.make(origin.vrf, ipv4: frame[be32: 30]))
+    }
+
+    /// The same for loops in which nearly every packet is plain; it has `byteCount` bytes from `frame`
+    /// on, and lies in one buffer.
+    @inline(__always)
+    func beginRouting(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ origin: RouteOrigin,
+        sourceKey: UInt64
+    ) {
+        if origin.vrf == 0 || !appendPlain(packet, frame, byteCount: byteCount, origin, sourceKey, .none) {
+            startRare(packet, origin, sourceKey: sourceKey, .none)
+        }
+    }
+
+    /// Puts a plain packet aside for the routing passes, and starts to load its host-route bucket; false
+    /// when it is not plain.
+    ///
+    /// Plain is what nearly all are: IPv4 without options, right in all that ``routability(of:)`` asks
+    /// for, between addresses of hosts, not for a DHCP client.
+    @inline(__always)
+    private func appendPlain(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ origin: RouteOrigin,
+        _ sourceKey: UInt64, _ given: RoutedContext.Flags
+    ) -> Bool {
+        // EtherType 0x0800, then 0x45.
+        guard packet.contiguous >= 38, frame[raw32: 12] & 0xFF_FFFF == 0x45_0008 else { return false }
+        let ip = IPv4Header(at: frame + EthernetHeader.byteCount)
+        let total = Int(ip.totalLength)
+        let end = EthernetHeader.byteCount &+ total
+        guard total >= IPv4Header.byteCount, end <= byteCount, ip.isPlainChecksumValid,
+            pe_ipv4_are_plain(ip.sourceRaw, ip.destinationRaw) != 0,
+            frame[raw32: 34] != DHCPPorts.toClient
+        else { return false }
+        if end != byteCount { packet.trim(to: end) }
+        var flags = given
+        flags.insert(.isPlain)
+        append(
+            packet, frame, byteCount: end, origin, sourceKey: sourceKey, flags,
+            key: HostKey.make(origin.vrf, ipv4: frame[be32: 30]))
+        return true
     }
 
     /// A packet for the routing passes: its host-route bucket is being loaded from here on.
     @inline(__always)
     private func append(
-        _ packet: Packet, _ origin: RouteOrigin, sourceKey: UInt64, _ flags: RoutedContext.Flags, key: UInt64
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ origin: RouteOrigin,
+        sourceKey: UInt64, _ flags: RoutedContext.Flags, key: UInt64
     ) {
         let bucket = state.pointee.hosts.table.bucket(of: key)
         pe_prefetch(bucket)
@@ -119,7 +154,7 @@ extension Pipeline {
         let context = memory.pointee.routed + end
         // Field by field: what is built elsewhere and copied cannot be read before it has arrived.
         context.pointee.packet = packet
-        context.pointee.frame = packet.frame
+        context.pointee.frame = frame
         context.pointee.key = key
         context.pointee.bucket = bucket
         context.pointee.sourceKey = sourceKey
@@ -132,7 +167,7 @@ extension Pipeline {
         memory.pointee.counters.add(
             vrf: origin.vrf,
             origin.ingress == PacketContext.fromTunnel ? .tunnelInPackets : .localInPackets,
-            bytes: UInt64(packet.byteCount))
+            bytes: UInt64(byteCount))
     }
 
     /// Whatever is no plain IPv4 packet of a domain or port that routes.
@@ -173,7 +208,8 @@ extension Pipeline {
                 sourceKey: sourceKey, hash: 0, ingress: origin.ingress, route: .miss, domain: origin.domain,
                 vrf: origin.vrf, egressVRF: origin.vrf, mtu: 0, flags: flags, reason: .noRoute))
         } else {
-            append(packet, origin, sourceKey: sourceKey, flags, key: key)
+            append(
+                packet, frame, byteCount: packet.byteCount, origin, sourceKey: sourceKey, flags, key: key)
         }
     }
 
@@ -296,14 +332,6 @@ func portAdmission(of packet: Packet, on entry: UnsafePointer<PortEntry>) -> Por
     return type == EtherType.ipv4.bigEndian || type == EtherType.ipv6.bigEndian ? .route : .punt
 }
 
-/// Whether an address, as loaded from a packet, is one host's, and not of 169.0.0.0/8, where the
-/// link-local ones are.
-@inline(__always)
-private func isPlainHost(_ raw: UInt32) -> Bool {
-    let first = UInt8(truncatingIfNeeded: raw)
-    return first &- 1 < 223 && first != 127 && first != 169
-}
-
 /// Whether a packet may be routed.
 enum Routability: Equatable {
     /// Bytes of the IP packet.
@@ -312,23 +340,6 @@ enum Routability: Equatable {
     /// Right, but source or destination is of this link alone.
     case linkLocal(byteCount: Int, isIPv6: Bool)
     case drop(DropReason)
-}
-
-/// Bytes of the IPv4 packet behind an Ethernet header, if it is one that nearly all are like: without
-/// options, not for a DHCP client, and all that ``routability(of:)`` asks for; else 0.
-@inline(__always)
-func plainByteCount(of packet: Packet, _ frame: UnsafeMutableRawPointer) -> Int {
-    guard packet.contiguous >= 38, frame[raw16: 12] == EtherType.ipv4.bigEndian, frame[byte: 14] == 0x45
-    else { return 0 }
-    let ip = IPv4Header(at: frame + EthernetHeader.byteCount)
-    let total = Int(ip.totalLength)
-    let source = ip.sourceRaw
-    let destination = ip.destinationRaw
-    guard total >= IPv4Header.byteCount, EthernetHeader.byteCount &+ total <= packet.byteCount,
-        ip.isChecksumValid(headerByteCount: IPv4Header.byteCount),
-        isPlainHost(source), isPlainHost(destination), frame[raw32: 34] != DHCPPorts.toClient
-    else { return 0 }
-    return total
 }
 
 /// Decides about the IP packet behind an Ethernet header, changing nothing (RFC 1812 section 5.2.2 and

@@ -73,6 +73,8 @@ struct RoutedContext {
         static var wasSeen: Flags { Flags(rawValue: 16) }
         /// Its route is known without a lookup.
         static var isDecided: Flags { Flags(rawValue: 32) }
+        /// IPv4 without options, with all of 38 bytes from the Ethernet header on in the first segment.
+        static var isPlain: Flags { Flags(rawValue: 64) }
         /// It waited for its neighbour once, and that was decided.
         static var hasWaited: Flags { Flags(rawValue: 32) }
     }

@@ -85,7 +85,7 @@ extension ForwardingTables {
     }
 
     private func replaceEndpoints(_ next: inout ForwardingState) -> [UnsafeRawPointer] {
-        let old = [UnsafeRawPointer(next.localIPv6)]
+        let old = [UnsafeRawPointer(next.localIPv6), UnsafeRawPointer(next.plainOuters)]
         next.localIPv4 = SIMD4(repeating: 0)
         next.vxlanPorts = SIMD8(repeating: 0)
         var words: [UInt64] = []
@@ -99,6 +99,10 @@ extension ForwardingTables {
             }
         }
         for (index, port) in vxlanPorts.enumerated() { next.vxlanPorts[index] = port.bigEndian }
+        next.plainOuters = UnsafePointer(Self.block([
+            PlainOuter(endpoint: localEndpoints.first { $0.isV4 }, port: vxlanPorts.first),
+            PlainOuter(endpoint: localEndpoints.first { !$0.isV4 }, port: vxlanPorts.first),
+        ]))
         next.localIPv6 = UnsafePointer(Self.block(words))
         next.localIPv6Count = words.count / 2
         return old

@@ -80,6 +80,8 @@ public struct HopHead: BitwiseCopyable, Sendable, Hashable {
     @inlinable @inline(__always) public var isBridge: Bool { rawValue &>> 48 & 15 == 2 }
     @inlinable @inline(__always) public var isPort: Bool { rawValue &>> 48 & 15 == 3 }
     @inlinable @inline(__always) public var isUsable: Bool { rawValue &>> 52 & 15 == 0 }
+    @inlinable @inline(__always) public var isUsableTunnel: Bool { rawValue &>> 48 & 0xFF == 1 }
+    @inlinable @inline(__always) public var isUsableBridge: Bool { rawValue &>> 48 & 0xFF == 2 }
     @inlinable @inline(__always) public var isResolving: Bool { rawValue &>> 52 & 15 == 1 }
     @inlinable @inline(__always) public var isFailed: Bool { rawValue &>> 52 & 15 == 2 }
     @inlinable @inline(__always) public var lacksRouterMAC: Bool { rawValue &>> 52 & 15 == 3 }

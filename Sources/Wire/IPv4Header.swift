@@ -1,5 +1,7 @@
 // The IPv4 header (RFC 791 section 3.1).
 
+public import CLinux
+
 /// View of an IPv4 header.
 public struct IPv4Header: HeaderView {
     /// Without options.
@@ -27,6 +29,11 @@ public struct IPv4Header: HeaderView {
     @inlinable public var source: IPv4Address { IPv4Address(rawValue: base[be32: 12]) }
     @inlinable public var destination: IPv4Address { IPv4Address(rawValue: base[be32: 16]) }
 
+    /// Whether a header without options sums to all ones (RFC 1071).
+    @inlinable @inline(__always)
+    public var isPlainChecksumValid: Bool {
+        Checksum.fold(pe_ipv4_sum(base)) == 0xFFFF
+    }
     /// Whether the header, of `headerByteCount` bytes, sums to all ones (RFC 1071).
     @inlinable @inline(__always)
     public func isChecksumValid(headerByteCount: Int) -> Bool {
