@@ -38,22 +38,59 @@ extension Pipeline {
     }
 
     /// Classifies packets of underlay port `port` from `start` on; returns the first of another port.
+    ///
+    /// Those of one family come together, too.
     @inline(never)
     private func terminateRun(
         from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
+    ) -> Int {
+        let received = memory.pointee.received
+        var index = start
+        while index < count, received[index].pointee.port == port {
+            index = isOverIPv6(Packet(received[index]))
+                ? terminateRunIPv6(from: index, count, port, entry)
+                : terminateRunIPv4(from: index, count, port, entry)
+        }
+        return index
+    }
+    @inline(__always)
+    private func isOverIPv6(_ packet: Packet) -> Bool {
+        packet.contiguous >= EthernetHeader.byteCount && packet.frame[raw16: 12] == EtherType.ipv6.bigEndian
+    }
+    @inline(never)
+    private func terminateRunIPv4(
+        from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
+    ) -> Int {
+        terminateRun(from: start, count, port, entry, isIPv6: false)
+    }
+    @inline(never)
+    private func terminateRunIPv6(
+        from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
+    ) -> Int {
+        terminateRun(from: start, count, port, entry, isIPv6: true)
+    }
+    /// Returns the first of another port or of the other family.
+    @inline(__always)
+    private func terminateRun(
+        from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>, isIPv6: Bool
     ) -> Int {
         let received = memory.pointee.received
         var kept = memory.pointee.side.bridged
         var index = start
         while index < count, received[index].pointee.port == port {
             let packet = Packet(received[index])
-            index = index &+ 1
-            if index &+ 3 < count { prefetch(received[index &+ 3]) }
-            switch terminatePlain(packet, entry, at: kept) {
+            if index &+ 4 < count { prefetch(received[index &+ 4]) }
+            switch terminatePlain(packet, entry, isIPv6: isIPv6, at: kept) {
             case .kept: kept = kept &+ 1
             case .ended: break
-            case .other: if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
+            case .other:
+                if isOverIPv6(packet) != isIPv6 {
+                    memory.pointee.side.bridged = kept
+                    return index
+                }
+                if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
             }
+            index = index &+ 1
         }
         memory.pointee.side.bridged = kept
         return index

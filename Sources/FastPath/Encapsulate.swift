@@ -47,7 +47,7 @@ struct OuterVNI {
 }
 
 @inline(__always)
-private func encapsulateIPv4(
+func encapsulateIPv4(
     at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
     innerByteCount: Int
 ) {
@@ -61,8 +61,8 @@ private func encapsulateIPv4(
     header[raw64: 42] = vxlanWord(vni.word)
 }
 
-@inline(never)
-private func encapsulateIPv6(
+@inline(__always)
+func encapsulateIPv6(
     at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
     innerByteCount: Int, innerSum: UInt64
 ) {
@@ -116,6 +116,8 @@ private func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>>
 @inline(never)
 func innerSum(of packet: Packet) -> UInt64 {
     let total = packet.byteCount
+    // So few bytes are summed sooner than looked through.
+    if total <= shortFrame, !packet.isSegmented { return Checksum.sum(packet.frame, total) }
     guard let layer4 = Layer4(in: packet) else { return packet.sum(from: 0, count: total) }
     let headers = Checksum.sum(packet.frame, layer4.offset)
     let known = headers &+ UInt64(~Checksum.fold(layer4.pseudoHeader))
@@ -124,6 +126,9 @@ func innerSum(of packet: Packet) -> UInt64 {
     return Checksum.append(
         known, packet.sum(from: layer4.end, count: padding), position: layer4.end)
 }
+
+/// Frames up to this many bytes are summed whole.
+@inline(__always) var shortFrame: Int { 192 }
 
 /// Where the TCP or UDP packet in a frame lies, if its checksum covers it wholly.
 struct Layer4 {

@@ -121,6 +121,51 @@ extension Pipeline {
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
         hash: UInt32, marks: UInt8
     ) {
+        if !adjacency.isPlainIPv4 || marks != 0 {
+            if adjacency.isPlainIPv6, marks == 0 {
+                sendOverIPv6(packet, frame, adjacency, vni, hash: hash)
+            } else {
+                sendMarked(packet, frame, adjacency, vni, hash: hash, marks: marks)
+            }
+            return
+        }
+        let byteCount = packet.byteCount
+        _ = packet.addFront(Adjacency.ipv4ByteCount)
+        encapsulateIPv4(
+            at: frame - Adjacency.ipv4ByteCount, adjacency, vni, hash: hash, innerByteCount: byteCount)
+        let port = adjacency.port
+        send(packet, to: port, memory.pointee.io.port(port))
+    }
+
+    /// The same over IPv6.
+    @inline(never)
+    private func sendOverIPv6(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32
+    ) {
+        prependIPv6(
+            packet, frame, adjacency, vni, hash: hash, sum: adjacency.needsInnerSum ? innerSum(of: packet) : 0)
+    }
+    /// - Parameter sum: of the inner frame; used when the path needs it.
+    @inline(__always)
+    func prependIPv6(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
+        hash: UInt32, sum: UInt64
+    ) {
+        let byteCount = packet.byteCount
+        _ = packet.addFront(Adjacency.ipv6ByteCount)
+        encapsulateIPv6(
+            at: frame - Adjacency.ipv6ByteCount, adjacency, vni, hash: hash, innerByteCount: byteCount,
+            innerSum: sum)
+        let port = adjacency.port
+        send(packet, to: port, memory.pointee.io.port(port))
+    }
+
+    /// The same with outer headers that take something over from the inner ones.
+    @inline(never)
+    private func sendMarked(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
+        hash: UInt32, marks: UInt8
+    ) {
         let byteCount = packet.byteCount
         let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
         let header = packet.addFront(adjacency.headerByteCount)
@@ -152,7 +197,7 @@ func learning(
 ) -> Learning {
     let entry = state.pointee.fdb.entry(of: key, in: bucket)
     let value = FDBValue(rawValue: entry.value)
-    if value.isCircuit, value.index == circuit { return .known(slot: entry.slot) }
+    if value.isCircuit(circuit) { return .known(slot: entry.slot) }
     if entry.value != BucketView.miss, value.isSticky { return .ignore }
     return .report
 }

@@ -21,6 +21,7 @@ extension Pipeline {
     private func lookUp(_ count: Int) {
         let contexts = memory.pointee.routed
         let period = memory.pointee.learning.currentPeriod
+        var hostless = 0
         var index = 0
         while index < count {
             let context = contexts + index
@@ -30,7 +31,10 @@ extension Pipeline {
                 learn(
                     sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: context.pointee.ingress, period)
             }
-            if !context.pointee.flags.contains(.isDecided) { look(context) }
+            if !context.pointee.flags.contains(.isDecided), !lookHost(context) {
+                memory.pointee.hostless[hostless] = context
+                hostless = hostless &+ 1
+            }
             // Its hop's record has arrived by now.
             if index > Pipeline.hopDistance { prefetchNextHop(context - Pipeline.hopDistance) }
         }
@@ -39,9 +43,29 @@ extension Pipeline {
             prefetchNextHop(contexts + index)
             index = index &+ 1
         }
+        if hostless != 0 { lookUpPrefixes(hostless) }
     }
     /// Packets between a lookup and the use of what it leads to.
     private static var hopDistance: Int { 8 }
+
+    /// Finds the routes of packets without a host route: their VRFs' nodes have arrived by now.
+    @inline(never)
+    private func lookUpPrefixes(_ count: Int) {
+        let contexts = memory.pointee.hostless
+        var index = 0
+        while index < count {
+            let context = contexts[index]
+            index = index &+ 1
+            let route = lookPrefix(context, vrf: context.pointee.vrf)
+            // A host route may have taken a prefix's place since it was missed.
+            if route.isMiss { look(context) } else { settle(context, route) }
+        }
+        index = 0
+        while index < count {
+            prefetchNextHop(contexts[index])
+            index = index &+ 1
+        }
+    }
 
     @inline(never)
     private func send(_ count: Int) {
@@ -55,14 +79,45 @@ extension Pipeline {
     }
 
     /// Finds the route of a packet, through VRFs and groups; starts to load its next hop.
-    @inline(__always)
     private func look(_ context: UnsafeMutablePointer<RoutedContext>) {
-        var route = lookup(context, vrf: context.pointee.vrf)
-        if !route.isHop { route = further(context, route) }
+        settle(context, lookup(context, vrf: context.pointee.vrf))
+    }
+    /// Finds the host route of a packet; false when it has none: its prefixes are being loaded then.
+    @inline(__always)
+    private func lookHost(_ context: UnsafeMutablePointer<RoutedContext>) -> Bool {
+        let ip = context.pointee.ip
+        let isIPv6 = context.pointee.isIPv6
+        let hosts = state.pointee.hosts
+        let found = isIPv6
+            ? hosts.value(
+                ipv6: context.pointee.key, UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]),
+                in: context.pointee.bucket)
+            : hosts.value(ipv4: context.pointee.key, in: context.pointee.bucket)
+        if found == BucketView.miss {
+            context.pointee.route = .miss
+            state.pointee.prefixes.prefetchNode(vrf: context.pointee.vrf, isIPv6: isIPv6)
+            return false
+        }
+        settle(context, RouteValue(rawValue: found))
+        return true
+    }
+    /// Follows a route to a hop, if it leads to one.
+    @inline(__always)
+    private func settle(_ context: UnsafeMutablePointer<RoutedContext>, _ first: RouteValue) {
+        let route = first.isHop ? first : further(context, first)
         context.pointee.route = route
         if route.isHop { pe_prefetch(state.pointee.hops + Int(route.index) &* HopView.wordCount) }
     }
 
+    @inline(__always)
+    private func lookPrefix(_ context: UnsafePointer<RoutedContext>, vrf: UInt16) -> RouteValue {
+        let ip = context.pointee.ip
+        let prefixes = state.pointee.prefixes
+        let found = context.pointee.isIPv6
+            ? prefixes.lookup(vrf: vrf, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+            : prefixes.lookup(vrf: vrf, ipv4: ip[be32: 16])
+        return RouteValue(rawValue: found)
+    }
     @inline(__always)
     private func lookup(_ context: UnsafePointer<RoutedContext>, vrf: UInt16) -> RouteValue {
         let ip = context.pointee.ip

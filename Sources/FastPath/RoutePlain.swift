@@ -28,20 +28,59 @@ extension Pipeline {
         _ head: HopHead
     ) -> Bool {
         let tunnel = state.pointee.tunnels + Int(hop.target)
-        if tunnel.pointee.unusable != nil { return false }
+        // ``FlowHash/isPlain(_:_:)``, as far as it is not known yet.
+        let number = frame[byte: 23]
+        guard tunnel.pointee.unusable == nil, frame[raw16: 20] & UInt16(0x3FFF).bigEndian == 0,
+            number == IPProtocol.tcp || number == IPProtocol.udp
+        else { return false }
         let packet = context.pointee.packet
-        let hash = plainHash(context, frame)
+        let hash = FlowHash.plain(frame)
         let adjacency = state.pointee.adjacency(of: tunnel, hash: FlowHash.pathSelector(hash))
         let headers = adjacency.headerByteCount
         let byteCount = packet.byteCount
-        guard byteCount &+ headers &- EthernetHeader.byteCount <= Int(adjacency.mtu), packet.headroom >= headers
+        // Nothing to be taken over into the outer header, ECN neither.
+        guard byteCount &+ headers &- EthernetHeader.byteCount <= Int(adjacency.mtu),
+            packet.headroom >= headers, adjacency.copyFlags | frame[byte: 15] & 3 == 0
         else { return false }
         memory.pointee.counters.add(
             vrf: context.pointee.egressVRF, .tunnelOutPackets, bytes: UInt64(byteCount))
-        rewritePlain(frame, to: head.mac, from: hop.sourceMAC)
-        sendEncapsulated(
-            packet, frame, adjacency, OuterVNI(hop), hash: hash, marks: frame[byte: 15] & 3)
+        if adjacency.isIPv6 {
+            sendPlainOverIPv6(packet, frame, hop, head, adjacency, hash: hash)
+            return true
+        }
+        rewritePlain(frame, at: frame, to: head.mac, from: hop.sourceMAC)
+        _ = packet.addFront(Adjacency.ipv4ByteCount)
+        encapsulateIPv4(
+            at: frame - Adjacency.ipv4ByteCount, adjacency, OuterVNI(hop), hash: hash,
+            innerByteCount: byteCount)
+        let port = adjacency.port
+        send(packet, to: port, memory.pointee.io.port(port))
         return true
+    }
+
+    /// Sums the frame before its header is rewritten: wide loads of what has just been stored would wait
+    /// for it. The addresses are added as they will be; TTL and header checksum change by the same amount.
+    @inline(never)
+    private func sendPlainOverIPv6(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ hop: HopView, _ head: HopHead,
+        _ adjacency: Adjacency, hash: UInt32
+    ) {
+        let (destination, source) = (head.mac, hop.sourceMAC)
+        let byteCount = packet.byteCount
+        if packet.isSegmented || byteCount > shortFrame {
+            rewritePlain(frame, at: frame, to: destination, from: source)
+            let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
+            prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)
+            return
+        }
+        var sum: UInt64 = 0
+        if adjacency.needsInnerSum {
+            // Three words of two bytes each lie in an address.
+            sum = Checksum.sum(frame + 12, byteCount &- 12) &+ destination & 0xFFFF_FFFF &+ destination &>> 32
+                &+ source & 0xFFFF_FFFF &+ source &>> 32
+        }
+        rewritePlain(frame, at: frame, to: destination, from: source)
+        prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)
     }
 
     @inline(__always)
@@ -77,25 +116,8 @@ extension Pipeline {
         return true
     }
 
-    /// The flow hash of a packet with ``RoutedContext/Flags/isPlain``.
-    @inline(__always)
-    private func plainHash(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer
-    ) -> UInt32 {
-        let number = frame[byte: 23]
-        let isFragment = frame[raw16: 20] & UInt16(0x3FFF).bigEndian != 0
-        if !isFragment, number == IPProtocol.tcp || number == IPProtocol.udp { return FlowHash.plain(frame) }
-        return flowHash(context)
-    }
-
-    /// Counts the TTL down, checksum included, and writes the next Ethernet addresses.
-    @inline(__always)
-    private func rewritePlain(
-        _ frame: UnsafeMutableRawPointer, to destination: UInt64, from source: UInt64
-    ) {
-        rewritePlain(frame, at: frame, to: destination, from: source)
-    }
-    /// - Parameter front: where the addresses go: before a tag that was added.
+    /// Counts the TTL down, checksum included, and writes the next Ethernet addresses to `front`, which is
+    /// before `frame` where a tag was added.
     @inline(__always)
     private func rewritePlain(
         _ frame: UnsafeMutableRawPointer, at front: UnsafeMutableRawPointer, to destination: UInt64,

@@ -29,36 +29,34 @@ private struct OuterShape {
 
 extension Pipeline {
     /// A frame on an underlay port: decapsulates it into context `index` if it is a plain VXLAN packet
-    /// that may be accepted. All that ``termination(of:on:_:)`` asks for is asked for here.
+    /// over IPv4, or IPv6, that may be accepted. All that ``termination(of:on:_:)`` asks for is asked for
+    /// here.
     @inline(__always)
     func terminatePlain(
-        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, isIPv6: Bool, at index: Int
     ) -> PlainEnd {
+        let shape = isIPv6 ? OuterShape.ipv6 : OuterShape.ipv4
         let frame = packet.frame
-        guard packet.contiguous >= OuterShape.ipv4.least, !packet.isSegmented else { return .other }
+        guard packet.contiguous >= shape.least, !packet.isSegmented else { return .other }
         let source = EthernetHeader(at: frame).source
         if source.isMulticast || source.rawValue == entry.pointee.mac { return .other }
-        guard PlainOuter.matches(frame, state.pointee.plainOuters, isIPv6: false) else {
-            return terminatePlainIPv6(packet, at: index)
+        guard PlainOuter.matches(frame, state.pointee.plainOuters + (isIPv6 ? 1 : 0), isIPv6: isIPv6) else {
+            return .other
         }
-        let ip = IPv4Header(at: frame + EthernetHeader.byteCount)
+        let outer = frame + EthernetHeader.byteCount
+        if isIPv6 {
+            let ip = IPv6Header(at: outer)
+            let address = ip.sourceRaw
+            return terminatePlain(
+                packet, frame, shape,
+                end: EthernetHeader.byteCount &+ IPv6Header.byteCount &+ Int(ip.payloadLength),
+                from: state.pointee.vtep(ipv6: address.0, address.1), at: index)
+        }
+        let ip = IPv4Header(at: outer)
         guard ip.isPlainChecksumValid else { return .other }
         return terminatePlain(
-            packet, frame, .ipv4, end: EthernetHeader.byteCount &+ Int(ip.totalLength),
+            packet, frame, shape, end: EthernetHeader.byteCount &+ Int(ip.totalLength),
             from: state.pointee.vtep(ipv4: ip.sourceRaw), at: index)
-    }
-    @inline(never)
-    private func terminatePlainIPv6(_ packet: Packet, at index: Int) -> PlainEnd {
-        let frame = packet.frame
-        guard packet.contiguous >= OuterShape.ipv6.least,
-            PlainOuter.matches(frame, state.pointee.plainOuters + 1, isIPv6: true)
-        else { return .other }
-        let ip = IPv6Header(at: frame + EthernetHeader.byteCount)
-        let source = ip.sourceRaw
-        return terminatePlain(
-            packet, frame, .ipv6,
-            end: EthernetHeader.byteCount &+ IPv6Header.byteCount &+ Int(ip.payloadLength),
-            from: state.pointee.vtep(ipv6: source.0, source.1), at: index)
     }
 
     /// - Parameters:

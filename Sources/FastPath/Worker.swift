@@ -36,6 +36,7 @@ public final class Worker: @unchecked Sendable {
         let neighbors = layout.add(PacketContext.self, WorkerMemory.burst)
         let flooded = layout.add(PacketContext.self, WorkerMemory.sideLane)
         let routed = layout.add(RoutedContext.self, WorkerMemory.burst)
+        let hostless = layout.add(UnsafeMutablePointer<RoutedContext>.self, WorkerMemory.burst)
         let local = layout.add(RoutedContext.self, WorkerMemory.sideLane)
         let waiting = layout.add(RoutedContext.self, WorkerMemory.sideLane)
         let errors = layout.add(RoutedContext.self, WorkerMemory.sideLane)
@@ -48,8 +49,9 @@ public final class Worker: @unchecked Sendable {
             learning: tables.learning.workers[index], packets: packets, headers: headers,
             index: UInt16(truncatingIfNeeded: index), received: received.pointer(in: scratch),
             contexts: contexts.pointer(in: scratch), neighbors: neighbors.pointer(in: scratch),
-            routed: routed.pointer(in: scratch), local: local.pointer(in: scratch),
-            waiting: waiting.pointer(in: scratch), errors: errors.pointer(in: scratch),
+            routed: routed.pointer(in: scratch), hostless: hostless.pointer(in: scratch),
+            local: local.pointer(in: scratch), waiting: waiting.pointer(in: scratch),
+            errors: errors.pointer(in: scratch),
             flooded: flooded.pointer(in: scratch), punted: punted.pointer(in: scratch),
             discarded: discarded.pointer(in: scratch), fronts: fronts.pointer(in: scratch), lanes: scratch + lanes,
             kept: KeptState.make(tables: tables, worker: index), usesClock: usesClock, idle: idle))

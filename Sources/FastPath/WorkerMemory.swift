@@ -139,6 +139,8 @@ struct WorkerMemory {
     /// ARP, ND and DHCP frames, before they are bridged or routed.
     let neighbors: UnsafeMutablePointer<PacketContext>
     let routed: UnsafeMutablePointer<RoutedContext>
+    /// Of ``routed`` those that have no host route.
+    let hostless: UnsafeMutablePointer<UnsafeMutablePointer<RoutedContext>>
     /// To addresses of gateways; for neighbours to be resolved; dropped with an ICMP error to come.
     let local: UnsafeMutablePointer<RoutedContext>
     let waiting: UnsafeMutablePointer<RoutedContext>

@@ -28,6 +28,9 @@ public struct FDBValue: Hashable, Sendable, BitwiseCopyable {
     public static let gateway = FDBValue(rawValue: 2 << 30 | 1 << 29 | 1 << 28)
 
     @inlinable @inline(__always) public var isCircuit: Bool { rawValue &>> 30 == 0 }
+    /// Whether the MAC is on this circuit; `circuit` is below 2^24, or no circuit.
+    @inlinable @inline(__always)
+    public func isCircuit(_ circuit: UInt32) -> Bool { rawValue & 0xC0FF_FFFF == circuit }
     @inlinable @inline(__always) public var isTunnel: Bool { rawValue &>> 30 == 1 }
     @inlinable @inline(__always) public var isGateway: Bool { rawValue &>> 30 == 2 }
     @inlinable @inline(__always) public var isSticky: Bool { rawValue & (1 << 29) != 0 }

@@ -176,6 +176,13 @@ public struct Adjacency: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always) public var port: UInt16 { base[raw16: 0] }
     @inlinable @inline(__always) public var headerByteCount: Int { Int(base[byte: 2]) }
     @inlinable @inline(__always) public var isIPv6: Bool { base[byte: 3] & 1 != 0 }
+    /// Over IPv4, and the outer header takes nothing but ECN over.
+    @inlinable @inline(__always) public var isPlainIPv4: Bool { base[byte: 3] & 13 == 0 }
+    /// The same over IPv6.
+    @inlinable @inline(__always) public var isPlainIPv6: Bool { base[byte: 3] & 13 == 1 }
+    /// Bytes of outer headers.
+    @inlinable public static var ipv4ByteCount: Int { 50 }
+    @inlinable public static var ipv6ByteCount: Int { 70 }
     /// IPv6 only: send UDP checksum 0 (RFC 6935).
     @inlinable @inline(__always) public var hasZeroChecksum: Bool { base[byte: 3] & 2 != 0 }
     /// The outer header takes DSCP or TTL over from the inner packet.

@@ -18,6 +18,16 @@ public struct TrieView: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always)
     public func prefetch(vrf: UInt16) { pe_prefetch(roots + Int(vrf) &* 2) }
 
+    /// Fetches the first node of a VRF's prefixes, in so far as it lies in two cache lines, for a lookup
+    /// that follows soon.
+    @inlinable @inline(__always)
+    public func prefetchNode(vrf: UInt16, isIPv6: Bool) {
+        let word = pe_load64(roots + (Int(vrf) &* 2 &+ (isIPv6 ? 1 : 0)))
+        let node = TrieWord.node(word, in: nodes)
+        pe_prefetch(node)
+        pe_prefetch(node + 8)
+    }
+
     /// The value of the longest prefix around a host-order address, or ``BucketView/miss``.
     @inlinable @inline(__always)
     public func lookup(vrf: UInt16, ipv4 address: UInt32) -> UInt32 {

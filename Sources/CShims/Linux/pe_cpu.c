@@ -6,26 +6,49 @@
 #endif
 #include <sys/mman.h>
 
-// Adding 32-bit words in 64 bits cannot overflow: a frame has 64 KiB. Long data goes 64 bytes a step,
-// short data and the rest eight: most of what is summed are headers.
+// Adding 32-bit words in 64 bits cannot overflow: a frame has 64 KiB.
+#if defined(__AVX2__)
+// 32 bytes of zeros, then of ones: a load from n bytes into it keeps the last n bytes of a vector.
+static const uint8_t tail_mask[64] = {[32] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+
+// At least 32 bytes. Twice 32 a step; the rest is the end of the data, what was summed before put aside.
+static uint64_t wide_sum(const uint8_t *b, size_t n) {
+  const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
+  __m256i even = _mm256_setzero_si256(), odd = even;
+  uint64_t last = 0;
+  if (n & 1) last = b[--n];
+  for (; n >= 64; n -= 64, b += 64) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)b), y = _mm256_loadu_si256((const __m256i *)(b + 32));
+    even = _mm256_add_epi64(even, _mm256_add_epi64(_mm256_and_si256(x, low), _mm256_and_si256(y, low)));
+    odd = _mm256_add_epi64(odd, _mm256_add_epi64(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32)));
+  }
+  if (n >= 32) {
+    __m256i x = _mm256_loadu_si256((const __m256i *)b);
+    even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
+    odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
+    n -= 32;
+    b += 32;
+  }
+  if (n) {
+    // Even offsets all: words stay words.
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(tail_mask + n));
+    __m256i x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(b + n - 32)), mask);
+    even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
+    odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
+  }
+  even = _mm256_add_epi64(even, odd);
+  __m128i half = _mm_add_epi64(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+  return last + (uint64_t)_mm_cvtsi128_si64(half) + (uint64_t)_mm_extract_epi64(half, 1);
+}
+#endif
+
 uint64_t pe_checksum_sum(const void *p, size_t n) {
   const uint8_t *b = (const uint8_t *)p;
-  uint64_t sum = 0;
 #if defined(__AVX2__)
-  if (n >= 128) {
-    const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
-    __m256i even = _mm256_setzero_si256(), odd = even;
-    for (; n >= 64; n -= 64, b += 64) {
-      __m256i x = _mm256_loadu_si256((const __m256i *)b), y = _mm256_loadu_si256((const __m256i *)(b + 32));
-      even = _mm256_add_epi64(even, _mm256_add_epi64(_mm256_and_si256(x, low), _mm256_and_si256(y, low)));
-      odd = _mm256_add_epi64(odd, _mm256_add_epi64(_mm256_srli_epi64(x, 32), _mm256_srli_epi64(y, 32)));
-    }
-    even = _mm256_add_epi64(even, odd);
-    sum = (uint64_t)_mm256_extract_epi64(even, 0) + (uint64_t)_mm256_extract_epi64(even, 1) +
-          (uint64_t)_mm256_extract_epi64(even, 2) + (uint64_t)_mm256_extract_epi64(even, 3);
-  }
+  if (n >= 40) return wide_sum(b, n);
 #endif
-  uint64_t second = 0, word = 0;
+  uint64_t sum = 0, second = 0, word = 0;
   for (; n >= 8; n -= 8, b += 8) {
     memcpy(&word, b, 8);
     sum += (uint32_t)word;
@@ -49,7 +72,8 @@ void *pe_pages(size_t n) {
   if (start > p) munmap(p, (size_t)(start - p));
   size_t tail = (size_t)(p + padded - (start + size));
   if (tail) munmap(start + size, tail);
-  if (n >= (2u << 20)) madvise(start, size, MADV_HUGEPAGE);
+  // What is a good part of a huge page gets one: a miss in 4 KiB pages costs half as much again.
+  if (n >= (256u << 10)) madvise(start, size, MADV_HUGEPAGE);
   return start;
 }
 void pe_pages_free(void *p, size_t n) { munmap(p, rounded(n)); }
