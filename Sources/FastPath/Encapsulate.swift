@@ -116,8 +116,6 @@ private func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>>
 @inline(never)
 func innerSum(of packet: Packet) -> UInt64 {
     let total = packet.byteCount
-    // So few bytes are summed sooner than looked through.
-    if total <= shortFrame, !packet.isSegmented { return Checksum.sum(packet.frame, total) }
     guard let layer4 = Layer4(in: packet) else { return packet.sum(from: 0, count: total) }
     let headers = Checksum.sum(packet.frame, layer4.offset)
     let known = headers &+ UInt64(~Checksum.fold(layer4.pseudoHeader))
@@ -127,8 +125,11 @@ func innerSum(of packet: Packet) -> UInt64 {
         known, packet.sum(from: layer4.end, count: padding), position: layer4.end)
 }
 
-/// Frames up to this many bytes are summed whole.
-@inline(__always) var shortFrame: Int { 192 }
+/// Whether the bytes of a frame are summed sooner than looked through.
+@inline(__always)
+func isShortFrame(_ packet: Packet) -> Bool {
+    UInt(bitPattern: packet.byteCount &- 48) <= 192 &- 48 && !packet.isSegmented
+}
 
 /// Where the TCP or UDP packet in a frame lies, if its checksum covers it wholly.
 struct Layer4 {

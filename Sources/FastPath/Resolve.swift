@@ -142,8 +142,11 @@ extension Pipeline {
     private func sendOverIPv6(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32
     ) {
-        prependIPv6(
-            packet, frame, adjacency, vni, hash: hash, sum: adjacency.needsInnerSum ? innerSum(of: packet) : 0)
+        var sum: UInt64 = 0
+        if adjacency.needsInnerSum {
+            sum = isShortFrame(packet) ? Checksum.shortSum(frame, packet.byteCount) : innerSum(of: packet)
+        }
+        prependIPv6(packet, frame, adjacency, vni, hash: hash, sum: sum)
     }
     /// - Parameter sum: of the inner frame; used when the path needs it.
     @inline(__always)

@@ -32,7 +32,10 @@ extension Pipeline {
                     sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: context.pointee.ingress, period)
             }
             if !context.pointee.flags.contains(.isDecided), !lookHost(context) {
-                memory.pointee.hostless[hostless] = context
+                let prefixes = state.pointee.prefixes
+                let word = prefixes.start(vrf: context.pointee.vrf, isIPv6: context.pointee.isIPv6)
+                prefixes.prefetch(word)
+                memory.pointee.hostless[hostless] = HostlessContext(context: context, word: word)
                 hostless = hostless &+ 1
             }
             // Its hop's record has arrived by now.
@@ -48,21 +51,44 @@ extension Pipeline {
     /// Packets between a lookup and the use of what it leads to.
     private static var hopDistance: Int { 8 }
 
-    /// Finds the routes of packets without a host route: their VRFs' nodes have arrived by now.
+    /// Finds the routes of packets without a host route: the first nodes have arrived by now, and the
+    /// second ones are on their way before the first of them is needed.
     @inline(never)
     private func lookUpPrefixes(_ count: Int) {
-        let contexts = memory.pointee.hostless
+        let prefixes = state.pointee.prefixes
+        let hostless = memory.pointee.hostless
         var index = 0
         while index < count {
-            let context = contexts[index]
+            let entry = hostless + index
             index = index &+ 1
-            let route = lookPrefix(context, vrf: context.pointee.vrf)
+            let ip = entry.pointee.context.pointee.ip
+            let word: UInt64
+            if entry.pointee.context.pointee.isIPv6 {
+                word = prefixes.step(
+                    entry.pointee.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+            } else {
+                word = prefixes.step(entry.pointee.word, ipv4: ip[be32: 16])
+            }
+            prefixes.prefetch(word)
+            entry.pointee.word = word
+        }
+        index = 0
+        while index < count {
+            let entry = hostless + index
+            index = index &+ 1
+            let context = entry.pointee.context
+            let ip = context.pointee.ip
+            let found = context.pointee.isIPv6
+                ? prefixes.finish(
+                    entry.pointee.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+                : prefixes.finish(entry.pointee.word, ipv4: ip[be32: 16])
+            let route = RouteValue(rawValue: found)
             // A host route may have taken a prefix's place since it was missed.
             if route.isMiss { look(context) } else { settle(context, route) }
         }
         index = 0
         while index < count {
-            prefetchNextHop(contexts[index])
+            prefetchNextHop(hostless[index].context)
             index = index &+ 1
         }
     }
@@ -82,7 +108,7 @@ extension Pipeline {
     private func look(_ context: UnsafeMutablePointer<RoutedContext>) {
         settle(context, lookup(context, vrf: context.pointee.vrf))
     }
-    /// Finds the host route of a packet; false when it has none: its prefixes are being loaded then.
+    /// Finds the host route of a packet; false when it has none.
     @inline(__always)
     private func lookHost(_ context: UnsafeMutablePointer<RoutedContext>) -> Bool {
         let ip = context.pointee.ip
@@ -95,7 +121,6 @@ extension Pipeline {
             : hosts.value(ipv4: context.pointee.key, in: context.pointee.bucket)
         if found == BucketView.miss {
             context.pointee.route = .miss
-            state.pointee.prefixes.prefetchNode(vrf: context.pointee.vrf, isIPv6: isIPv6)
             return false
         }
         settle(context, RouteValue(rawValue: found))
@@ -109,15 +134,6 @@ extension Pipeline {
         if route.isHop { pe_prefetch(state.pointee.hops + Int(route.index) &* HopView.wordCount) }
     }
 
-    @inline(__always)
-    private func lookPrefix(_ context: UnsafePointer<RoutedContext>, vrf: UInt16) -> RouteValue {
-        let ip = context.pointee.ip
-        let prefixes = state.pointee.prefixes
-        let found = context.pointee.isIPv6
-            ? prefixes.lookup(vrf: vrf, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
-            : prefixes.lookup(vrf: vrf, ipv4: ip[be32: 16])
-        return RouteValue(rawValue: found)
-    }
     @inline(__always)
     private func lookup(_ context: UnsafePointer<RoutedContext>, vrf: UInt16) -> RouteValue {
         let ip = context.pointee.ip

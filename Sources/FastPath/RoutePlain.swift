@@ -67,7 +67,7 @@ extension Pipeline {
     ) {
         let (destination, source) = (head.mac, hop.sourceMAC)
         let byteCount = packet.byteCount
-        if packet.isSegmented || byteCount > shortFrame {
+        if !isShortFrame(packet) {
             rewritePlain(frame, at: frame, to: destination, from: source)
             let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
             prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)
@@ -76,8 +76,8 @@ extension Pipeline {
         var sum: UInt64 = 0
         if adjacency.needsInnerSum {
             // Three words of two bytes each lie in an address.
-            sum = Checksum.sum(frame + 12, byteCount &- 12) &+ destination & 0xFFFF_FFFF &+ destination &>> 32
-                &+ source & 0xFFFF_FFFF &+ source &>> 32
+            sum = Checksum.shortSum(frame + 12, byteCount &- 12)
+                &+ (destination & 0xFFFF_FFFF) &+ destination &>> 32 &+ (source & 0xFFFF_FFFF) &+ source &>> 32
         }
         rewritePlain(frame, at: frame, to: destination, from: source)
         prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)

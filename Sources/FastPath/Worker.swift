@@ -36,7 +36,7 @@ public final class Worker: @unchecked Sendable {
         let neighbors = layout.add(PacketContext.self, WorkerMemory.burst)
         let flooded = layout.add(PacketContext.self, WorkerMemory.sideLane)
         let routed = layout.add(RoutedContext.self, WorkerMemory.burst)
-        let hostless = layout.add(UnsafeMutablePointer<RoutedContext>.self, WorkerMemory.burst)
+        let hostless = layout.add(HostlessContext.self, WorkerMemory.burst)
         let local = layout.add(RoutedContext.self, WorkerMemory.sideLane)
         let waiting = layout.add(RoutedContext.self, WorkerMemory.sideLane)
         let errors = layout.add(RoutedContext.self, WorkerMemory.sideLane)

@@ -86,6 +86,13 @@ struct RoutedContext {
     @inline(__always) var ip: UnsafeMutableRawPointer { frame + EthernetHeader.byteCount }
 }
 
+/// A packet without a host route.
+struct HostlessContext {
+    var context: UnsafeMutablePointer<RoutedContext>
+    /// A step of ``TrieView``.
+    var word: UInt64
+}
+
 /// Packets that leave together: those for one ethdev, for all kernel ports, or for the host.
 struct Lane {
     var count = 0
@@ -139,8 +146,8 @@ struct WorkerMemory {
     /// ARP, ND and DHCP frames, before they are bridged or routed.
     let neighbors: UnsafeMutablePointer<PacketContext>
     let routed: UnsafeMutablePointer<RoutedContext>
-    /// Of ``routed`` those that have no host route.
-    let hostless: UnsafeMutablePointer<UnsafeMutablePointer<RoutedContext>>
+    /// Of ``routed`` those that have no host route, and how far the lookups of their prefixes are.
+    let hostless: UnsafeMutablePointer<HostlessContext>
     /// To addresses of gateways; for neighbours to be resolved; dropped with an ICMP error to come.
     let local: UnsafeMutablePointer<RoutedContext>
     let waiting: UnsafeMutablePointer<RoutedContext>

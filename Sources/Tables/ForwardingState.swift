@@ -226,8 +226,6 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
     public var localIPv6Count: Int
     /// UDP ports of VXLAN as loaded from a packet; unused lanes are 0.
     public var vxlanPorts: SIMD8<UInt16>
-    /// How nearly all packets from VTEPs look: over IPv4, over IPv6.
-    public var plainOuters: UnsafePointer<PlainOuter>
 
     public var vrfs: UnsafePointer<VRFEntry>
     /// VRF and host address to ``RouteValue``.
@@ -242,6 +240,8 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
     public var groupSlots: UnsafePointer<UInt32>
     /// Row of the first VRF in ``members``.
     public var vrfMemberBase: Int
+    /// How nearly all packets from VTEPs look: over IPv4, over IPv6.
+    public var plainOuters: UnsafePointer<PlainOuter>
 
     @inlinable @inline(__always)
     public func adjacency(_ index: UInt32) -> Adjacency { Adjacency(at: adjacencies + Int(index) &<< 7) }

@@ -99,11 +99,11 @@ public final class ForwardingTables {
             slots: UnsafePointer(Self.block([UInt32(0)])), adjacencies: Self.rawBlock(128), vteps: vteps.view,
             vtepAddresses: UnsafePointer(vtepAddresses), members: UnsafePointer(members), vtepWords: vtepWords,
             localIPv4: SIMD4(repeating: 0), localIPv6: UnsafePointer(Self.block([UInt64(0)])), localIPv6Count: 0,
-            vxlanPorts: SIMD8(repeating: 0),
-            plainOuters: UnsafePointer(Self.block([PlainOuter(), PlainOuter()])), vrfs: UnsafePointer(Self.block(vrfs)), hosts: hosts.view,
+            vxlanPorts: SIMD8(repeating: 0), vrfs: UnsafePointer(Self.block(vrfs)), hosts: hosts.view,
             prefixes: prefixes.view, neighbors: neighborTable.view, hops: UnsafePointer(hops.words),
             groups: UnsafePointer(hops.groups), groupSlots: UnsafePointer(hops.slots),
-            vrfMemberBase: limits.domains))
+            vrfMemberBase: limits.domains,
+            plainOuters: UnsafePointer(Self.block([PlainOuter(), PlainOuter()]))))
         publication = Publication(UnsafeRawPointer(root), readerCount: limits.workers)
     }
 

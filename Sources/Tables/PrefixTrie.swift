@@ -18,54 +18,80 @@ public struct TrieView: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always)
     public func prefetch(vrf: UInt16) { pe_prefetch(roots + Int(vrf) &* 2) }
 
-    /// Fetches the first node of a VRF's prefixes, in so far as it lies in two cache lines, for a lookup
-    /// that follows soon.
+    /// The value of the longest prefix around a host-order address, or ``BucketView/miss``.
     @inlinable @inline(__always)
-    public func prefetchNode(vrf: UInt16, isIPv6: Bool) {
-        let word = pe_load64(roots + (Int(vrf) &* 2 &+ (isIPv6 ? 1 : 0)))
+    public func lookup(vrf: UInt16, ipv4 address: UInt32) -> UInt32 {
+        finish(start(vrf: vrf, isIPv6: false), ipv4: address)
+    }
+    /// The same for an IPv6 address, given as two host-order halves.
+    @inlinable @inline(__always)
+    public func lookup(vrf: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
+        finish(start(vrf: vrf, isIPv6: true), ipv6: high, low)
+    }
+
+    // A lookup in steps, so that those of a burst wait for memory together: start, perhaps one step, and
+    // the rest, with ``prefetch(_:)`` of each word that is left for later. Within one quiescent period.
+
+    /// The word with which a lookup starts.
+    @inlinable @inline(__always)
+    public func start(vrf: UInt16, isIPv6: Bool) -> UInt64 {
+        pe_load64(roots + (Int(vrf) &* 2 &+ (isIPv6 ? 1 : 0)))
+    }
+    /// Fetches what the next step reads, in so far as it lies in two cache lines.
+    @inlinable @inline(__always)
+    public func prefetch(_ word: UInt64) {
         let node = TrieWord.node(word, in: nodes)
         pe_prefetch(node)
         pe_prefetch(node + 8)
     }
-
-    /// The value of the longest prefix around a host-order address, or ``BucketView/miss``.
+    /// The word after `word`; an answer stays.
     @inlinable @inline(__always)
-    public func lookup(vrf: UInt16, ipv4 address: UInt32) -> UInt32 {
+    public func step(_ word: UInt64, ipv4 address: UInt32) -> UInt64 {
+        TrieWord.isNode(word) ? next(word, UInt64(address) &<< 32) : word
+    }
+    @inlinable @inline(__always)
+    public func finish(_ first: UInt64, ipv4 address: UInt32) -> UInt32 {
         let key = UInt64(address) &<< 32
-        var word = pe_load64(roots + Int(vrf) &* 2)
-        while TrieWord.isNode(word) {
-            let node = TrieWord.node(word, in: nodes)
-            if TrieWord.isTest(word) {
-                let isOther = (key ^ pe_load64_relaxed(node)) &>> (64 &- TrieWord.length(word)) != 0
-                word = pe_load64(node + (isOther ? 3 : 2))
-            } else {
-                word = pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, key)))
-            }
-        }
+        var word = first
+        while TrieWord.isNode(word) { word = next(word, key) }
+        return TrieWord.value(word)
+    }
+    @inlinable @inline(__always)
+    public func step(_ word: UInt64, ipv6 high: UInt64, _ low: UInt64) -> UInt64 {
+        TrieWord.isNode(word) ? next(word, high, low) : word
+    }
+    @inlinable @inline(__always)
+    public func finish(_ first: UInt64, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
+        var word = first
+        while TrieWord.isNode(word) { word = next(word, high, low) }
         return TrieWord.value(word)
     }
 
-    /// The same for an IPv6 address, given as two host-order halves.
+    /// The word that a node has for an address in the upper half of a key.
     @inlinable @inline(__always)
-    public func lookup(vrf: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
-        var word = pe_load64(roots + (Int(vrf) &* 2 &+ 1))
-        while TrieWord.isNode(word) {
-            let node = TrieWord.node(word, in: nodes)
-            if TrieWord.isTest(word) {
-                let length = TrieWord.length(word)
-                let first = high ^ pe_load64_relaxed(node)
-                // A mask shift of 64 or more counts as one modulo 64: each half has its own case.
-                let isOther =
-                    length <= 64
-                    ? first &>> (64 &- length) != 0
-                    : first | (low ^ pe_load64_relaxed(node + 1)) &>> (128 &- length) != 0
-                word = pe_load64(node + (isOther ? 3 : 2))
-            } else {
-                let half = TrieWord.isLow(word) ? low : high
-                word = pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, half)))
-            }
+    func next(_ word: UInt64, _ key: UInt64) -> UInt64 {
+        let node = TrieWord.node(word, in: nodes)
+        if TrieWord.isTest(word) {
+            let isOther = (key ^ pe_load64_relaxed(node)) &>> (64 &- TrieWord.length(word)) != 0
+            return pe_load64(node + (isOther ? 3 : 2))
         }
-        return TrieWord.value(word)
+        return pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, key)))
+    }
+    @inlinable @inline(__always)
+    func next(_ word: UInt64, _ high: UInt64, _ low: UInt64) -> UInt64 {
+        let node = TrieWord.node(word, in: nodes)
+        if TrieWord.isTest(word) {
+            let length = TrieWord.length(word)
+            let first = high ^ pe_load64_relaxed(node)
+            // A mask shift of 64 or more counts as one modulo 64: each half has its own case.
+            let isOther =
+                length <= 64
+                ? first &>> (64 &- length) != 0
+                : first | (low ^ pe_load64_relaxed(node + 1)) &>> (128 &- length) != 0
+            return pe_load64(node + (isOther ? 3 : 2))
+        }
+        let half = TrieWord.isLow(word) ? low : high
+        return pe_load64(TrieWord.entry(word, node, TrieWord.byte(word, half)))
     }
 }
 

@@ -23,6 +23,12 @@ public enum Checksum {
         pe_checksum_sum(bytes, byteCount)
     }
 
+    /// The same of 32 bytes and up to some hundreds, inline.
+    @inlinable @inline(__always)
+    public static func shortSum(_ bytes: UnsafeRawPointer, _ byteCount: Int) -> UInt64 {
+        pe_checksum_short(bytes, byteCount)
+    }
+
     /// Adds to `sum`, which covers `position` bytes so far, a folded sum of what follows: at an odd
     /// position the bytes of the words are swapped.
     @inlinable @inline(__always)

@@ -8,10 +8,6 @@
 
 // Adding 32-bit words in 64 bits cannot overflow: a frame has 64 KiB.
 #if defined(__AVX2__)
-// 32 bytes of zeros, then of ones: a load from n bytes into it keeps the last n bytes of a vector.
-static const uint8_t tail_mask[64] = {[32] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
-  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
-
 // At least 32 bytes. Twice 32 a step; the rest is the end of the data, what was summed before put aside.
 static uint64_t wide_sum(const uint8_t *b, size_t n) {
   const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
@@ -32,7 +28,7 @@ static uint64_t wide_sum(const uint8_t *b, size_t n) {
   }
   if (n) {
     // Even offsets all: words stay words.
-    __m256i mask = _mm256_loadu_si256((const __m256i *)(tail_mask + n));
+    __m256i mask = _mm256_loadu_si256((const __m256i *)(pe_tail_mask + n));
     __m256i x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(b + n - 32)), mask);
     even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
     odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));

@@ -151,6 +151,36 @@ PE_HOT void pe_copy48(void *to, const void *from) { __builtin_memcpy(to, from, 4
 /// is padded with zero.
 __attribute__((swift_attr("@_noLocks"))) uint64_t pe_checksum_sum(const void *p, size_t n);
 
+/// The same inline, of at least 32 bytes and not many more.
+#if defined(__AVX2__)
+// 32 bytes of zeros, then of ones: a load from n bytes into it keeps the last n bytes of a vector.
+static const uint8_t pe_tail_mask[64] = {[32] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+  255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+PE_HOT uint64_t pe_checksum_short(const void *p, size_t n) {
+  const uint8_t *b = (const uint8_t *)p;
+  const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
+  uint64_t last = n & 1 ? b[n - 1] : 0;
+  n &= ~(size_t)1;
+  __m256i x = _mm256_loadu_si256((const __m256i *)b);
+  __m256i even = _mm256_and_si256(x, low), odd = _mm256_srli_epi64(x, 32);
+  for (n -= 32, b += 32; n >= 32; n -= 32, b += 32) {
+    x = _mm256_loadu_si256((const __m256i *)b);
+    even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
+    odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
+  }
+  // The rest is the end of the data, what was summed before put aside; words stay words.
+  x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(b + n - 32)),
+                       _mm256_loadu_si256((const __m256i *)(pe_tail_mask + n)));
+  even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
+  odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
+  even = _mm256_add_epi64(even, odd);
+  __m128i half = _mm_add_epi64(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+  return last + (uint64_t)_mm_cvtsi128_si64(half) + (uint64_t)_mm_extract_epi64(half, 1);
+}
+#else
+PE_HOT uint64_t pe_checksum_short(const void *p, size_t n) { return pe_checksum_sum(p, n); }
+#endif
+
 /// Zeroed pages, huge ones where the kernel gives them; NULL when there is no memory.
 void *_Nullable pe_pages(size_t byte_count);
 void pe_pages_free(void *p, size_t byte_count);
