@@ -7,8 +7,8 @@ import Wire
 extension Pipeline {
     /// Routes the packets of this burst that pass 1 put aside: each ends in a tx lane or a side lane.
     ///
-    /// Three short loops, so that what a lookup leads to is in the cache when it is needed: route, next
-    /// hop, FDB bucket of a next hop that is a host.
+    /// Short loops, so that what a lookup leads to is in the cache when it is needed: host route, prefix,
+    /// next hop, FDB bucket of a next hop that is a host.
     @inline(never)
     func route() {
         let count = memory.pointee.side.routed
@@ -21,6 +21,8 @@ extension Pipeline {
     private func lookUp(_ count: Int) {
         let contexts = memory.pointee.routed
         let period = memory.pointee.learning.currentPeriod
+        // Those of full groups are under way.
+        prefetchBuckets(from: count & ~(Pipeline.bucketGroup &- 1), to: count)
         var hostless = 0
         var index = 0
         while index < count {
@@ -38,18 +40,14 @@ extension Pipeline {
                 memory.pointee.hostless[hostless] = HostlessContext(context: context, word: word)
                 hostless = hostless &+ 1
             }
-            // Its hop's record has arrived by now.
-            if index > Pipeline.hopDistance { prefetchNextHop(context - Pipeline.hopDistance) }
         }
-        index = max(0, count &- Pipeline.hopDistance)
+        if hostless != 0 { lookUpPrefixes(hostless) }
+        index = 0
         while index < count {
             prefetchNextHop(contexts + index)
             index = index &+ 1
         }
-        if hostless != 0 { lookUpPrefixes(hostless) }
     }
-    /// Packets between a lookup and the use of what it leads to.
-    private static var hopDistance: Int { 8 }
 
     /// Finds the routes of packets without a host route: the first nodes have arrived by now, and the
     /// second ones are on their way before the first of them is needed.
@@ -85,11 +83,6 @@ extension Pipeline {
             let route = RouteValue(rawValue: found)
             // A host route may have taken a prefix's place since it was missed.
             if route.isMiss { look(context) } else { settle(context, route) }
-        }
-        index = 0
-        while index < count {
-            prefetchNextHop(hostless[index].context)
-            index = index &+ 1
         }
     }
 

@@ -114,8 +114,7 @@ extension Pipeline {
         }
     }
 
-    /// Puts a plain packet aside for the routing passes, and starts to load its host-route bucket; false
-    /// when it is not plain.
+    /// Puts a plain packet aside for the routing passes; false when it is not plain.
     ///
     /// Plain is what nearly all are: IPv4 without options, right in all that ``routability(of:)`` asks
     /// for, between addresses of hosts, not for a DHCP client.
@@ -142,14 +141,13 @@ extension Pipeline {
         return true
     }
 
-    /// A packet for the routing passes: its host-route bucket is being loaded from here on.
+    /// A packet for the routing passes.
     @inline(__always)
     private func append(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ origin: RouteOrigin,
         sourceKey: UInt64, _ flags: RoutedContext.Flags, key: UInt64
     ) {
         let bucket = state.pointee.hosts.table.bucket(of: key)
-        pe_prefetch(bucket)
         let end = memory.pointee.side.routed
         let context = memory.pointee.routed + end
         // Field by field: what is built elsewhere and copied cannot be read before it has arrived.
@@ -164,11 +162,28 @@ extension Pipeline {
         context.pointee.egressVRF = origin.vrf
         context.pointee.flags = flags
         memory.pointee.side.routed = end &+ 1
+        if end & (Pipeline.bucketGroup &- 1) == Pipeline.bucketGroup &- 1 {
+            prefetchBuckets(from: end &+ 1 &- Pipeline.bucketGroup, to: end &+ 1)
+        }
         memory.pointee.counters.add(
             vrf: origin.vrf,
             origin.ingress == PacketContext.fromTunnel ? .tunnelInPackets : .localInPackets,
             bytes: UInt64(byteCount))
     }
+
+    /// Starts to load the host-route buckets of packets, several at once: a prefetch holds up what follows
+    /// until its page is found, and a processor looks for several pages at the same time.
+    @inline(__always)
+    func prefetchBuckets(from start: Int, to end: Int) {
+        let contexts = memory.pointee.routed
+        var index = start
+        while index < end {
+            pe_prefetch(contexts[index].bucket)
+            index = index &+ 1
+        }
+    }
+    /// Packets whose buckets are prefetched together, a power of two.
+    static var bucketGroup: Int { 8 }
 
     /// Whatever is no plain IPv4 packet of a domain or port that routes.
     @inline(never)
