@@ -42,7 +42,7 @@ def smoke():
 
 
 def default():
-    """What budgets and figures need: about four minutes."""
+    """What budgets and figures need."""
     rows = _null(FRAMES)
     for journey in ["l2-encap", "l2-decap", "l3-encap", "l3-decap"]:
         # At 100 k entries everything is varied, one thing at a time; for routing in a thousand VRFs.
