@@ -220,6 +220,27 @@ extension KernelAndDevicePorts {
             #expect(bench.registry.allStatus().count == 1)
         }
 
+        @Test("a device that EAL has made is taken as it is, once, and without other arguments")
+        func madeByEAL() throws {
+            let bench = try PortBench(capacity: 16)
+            defer { bench.close() }
+            #expect(pe_eth_probe("net_null_made,size=128") == 0)
+            func refusal(_ text: String, at index: UInt16) -> PortError? {
+                #expect(throws: PortError.self) {
+                    try bench.registry.add(PortDefinition(name: "m", source: .device(text)), at: index)
+                }
+            }
+            let arguments = refusal("net_null_made,size=64", at: 5)
+            #expect(arguments?.kind == .badDefinition)
+            #expect(arguments?.remedy.contains("--vdev") == true)
+            try bench.registry.add(PortDefinition(name: "m", source: .device("net_null_made")), at: 5)
+            #expect(bench.registry.status(5)?.isUp == true)
+            #expect(refusal("net_null_made", at: 6)?.kind == .inUse)
+            // Given back, it is made anew like any other.
+            try bench.registry.remove(5)
+            try bench.registry.add(PortDefinition(name: "m", source: .device("net_null_made,size=64")), at: 5)
+        }
+
         @Test("vhost_user and af_xdp take what the configuration's `device` says")
         func deviceStrings() throws {
             let bench = try PortBench()
