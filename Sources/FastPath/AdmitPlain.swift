@@ -6,10 +6,12 @@ import Tables
 import Wire
 
 extension Pipeline {
-    /// A frame on a circuit port: into context `index`, if it is one that a circuit takes. All that
+    /// A frame on a circuit port: into `context`, if it is one that a circuit takes. All that
     /// ``admission(of:on:_:)`` asks for is asked for here.
     @inline(__always)
-    func admitPlain(_ packet: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int) -> PlainEnd {
+    func admitPlain(
+        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, _ context: UnsafeMutablePointer<PacketContext>
+    ) -> PlainEnd {
         let length = packet.contiguous
         guard length >= EthernetHeader.byteCount &+ VLANTag.byteCount, !packet.isSegmented else { return .other }
         let old = packet.frame
@@ -40,18 +42,19 @@ extension Pipeline {
             packet.cut(to: VLANTag.byteCount, byteCount)
         }
         return bridgeFromCircuit(
-            packet, frame, byteCount: byteCount, destination, source, circuit, domain, record, at: index)
+            packet, frame, byteCount: byteCount, destination, source, circuit, domain, record, context)
             ? .kept : .ended
     }
 
-    /// A frame of a circuit, without the circuit's tag: into context `index`; false when it goes elsewhere.
+    /// A frame of a circuit, without the circuit's tag: into `context`; false when it goes elsewhere.
     ///
     /// Its addresses are given: where a tag was popped, a load of what two stores have just written would
     /// wait until both are in the cache.
     @inline(__always)
     func bridgeFromCircuit(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ destination: UInt64,
-        _ source: UInt64, _ circuit: UInt32, _ domain: UInt16, _ record: UnsafePointer<BridgeDomain>, at index: Int
+        _ source: UInt64, _ circuit: UInt32, _ domain: UInt16, _ record: UnsafePointer<BridgeDomain>,
+        _ context: UnsafeMutablePointer<PacketContext>
     ) -> Bool {
         memory.pointee.counters.add(domain: domain, .circuitInPackets, bytes: UInt64(byteCount))
         let fdb = state.pointee.fdb
@@ -65,29 +68,40 @@ extension Pipeline {
                 RouteOrigin(ingress: circuit, domain: domain, vrf: record.pointee.vrf), sourceKey: sourceKey)
             return false
         }
-        // Stored as it comes: what waits in registers is spilled at the first rare call.
-        let context = memory.pointee.contexts + index
+        // Whatever else it is starts anew in a function of its own: nothing is kept in registers for it.
+        guard FlowHash.isPlain(frame, byteCount), ServiceMark.ofPlain(frame) != ServiceMark.neighbor else {
+            return bridgeOther(packet, circuit, domain, context)
+        }
+        let key = FDBKey.make(domain: domain, mac: destination)
+        let bucket = fdb.bucket(of: key)
+        pe_prefetch(bucket)
         context.pointee.packet = packet
         context.pointee.frame = frame
-        context.pointee.ingress = circuit
-        context.pointee.domain = domain
+        context.pointee.destinationKey = key
+        context.pointee.destinationBucket = bucket
         context.pointee.sourceKey = sourceKey
         context.pointee.sourceBucket = sourceBucket
-        let available = packet.contiguous
-        let isPlain = FlowHash.isPlain(frame, available)
-        let marks = isPlain ? ServiceMark.ofPlain(frame) : ServiceMark.of(frame, available)
+        context.pointee.hash = FlowHash.plain(frame)
+        context.pointee.ingress = circuit
+        context.pointee.domain = domain
+        context.pointee.marks = ServiceMark.ofPlain(frame)
+        return true
+    }
+
+    /// The same of a frame that is no plain TCP or UDP in IPv4, or for a DHCP client.
+    @inline(never)
+    private func bridgeOther(
+        _ packet: Packet, _ circuit: UInt32, _ domain: UInt16, _ context: UnsafeMutablePointer<PacketContext>
+    ) -> Bool {
+        let marks = ServiceMark.of(packet.frame, packet.contiguous)
         if marks == ServiceMark.neighbor {
             handToNeighbors(packet, domain: domain, ingress: circuit)
             return false
         }
-        context.pointee.marks = marks
-        context.pointee.hash = isPlain
-            ? FlowHash.plain(frame) : FlowHash.of(frame: frame, available: available)
-        let key = FDBKey.make(domain: domain, mac: destination)
-        let bucket = fdb.bucket(of: key)
-        pe_prefetch(bucket)
-        context.pointee.destinationKey = key
-        context.pointee.destinationBucket = bucket
+        var found = bridged(packet, domain: domain, ingress: circuit)
+        pe_prefetch(found.destinationBucket)
+        found.marks = marks
+        context.pointee = found
         return true
     }
 }

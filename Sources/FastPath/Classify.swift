@@ -75,12 +75,13 @@ extension Pipeline {
         from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>, isIPv6: Bool
     ) -> Int {
         let received = memory.pointee.received
+        let contexts = memory.pointee.contexts
         var kept = memory.pointee.side.bridged
         var index = start
         while index < count, received[index].pointee.port == port {
             let packet = Packet(received[index])
             if index &+ 4 < count { prefetch(received[index &+ 4]) }
-            switch terminatePlain(packet, entry, isIPv6: isIPv6, at: kept) {
+            switch terminatePlain(packet, entry, isIPv6: isIPv6, contexts + kept) {
             case .kept: kept = kept &+ 1
             case .ended: break
             case .other:
@@ -88,7 +89,7 @@ extension Pipeline {
                     memory.pointee.side.bridged = kept
                     return index
                 }
-                if terminate(packet, entry, at: kept) { kept = kept &+ 1 }
+                if terminate(packet, entry, contexts + kept) { kept = kept &+ 1 }
             }
             index = index &+ 1
         }
@@ -101,16 +102,17 @@ extension Pipeline {
         from start: Int, _ count: Int, _ port: UInt16, _ entry: UnsafePointer<PortEntry>
     ) -> Int {
         let received = memory.pointee.received
+        let contexts = memory.pointee.contexts
         var kept = memory.pointee.side.bridged
         var index = start
         while index < count, received[index].pointee.port == port {
             let packet = Packet(received[index])
             index = index &+ 1
             if index &+ 3 < count { prefetch(received[index &+ 3]) }
-            switch admitPlain(packet, entry, at: kept) {
+            switch admitPlain(packet, entry, contexts + kept) {
             case .kept: kept = kept &+ 1
             case .ended: break
-            case .other: if admit(packet, entry, at: kept) { kept = kept &+ 1 }
+            case .other: if admit(packet, entry, contexts + kept) { kept = kept &+ 1 }
             }
         }
         memory.pointee.side.bridged = kept
@@ -155,10 +157,10 @@ extension Pipeline {
         return Packet(copy)
     }
 
-    /// A frame on an underlay port: decapsulates it into context `index` if it is for a domain.
+    /// A frame on an underlay port: decapsulates it into `context` if it is for a domain.
     @inline(never)
     private func terminate(
-        _ received: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+        _ received: Packet, _ entry: UnsafePointer<PortEntry>, _ context: UnsafeMutablePointer<PacketContext>
     ) -> Bool {
         guard let packet = whole(received) else { return false }
         switch termination(of: packet, on: entry, state) {
@@ -167,7 +169,7 @@ extension Pipeline {
             return bridgeFromTunnel(
                 packet, packet.frame, byteCount: packet.byteCount,
                 EthernetHeader(at: packet.frame).destination.rawValue, domain,
-                state.pointee.domains + Int(domain), at: index)
+                state.pointee.domains + Int(domain), context)
         case .route(let vrf, let offset, let end):
             guard decapsulate(packet, offset: offset, end: end) else { return false }
             startRouting(
@@ -199,10 +201,10 @@ extension Pipeline {
         return true
     }
 
-    /// A frame on a circuit port: finds its circuit and domain into context `index`.
+    /// A frame on a circuit port: finds its circuit and domain into `context`.
     @inline(never)
     private func admit(
-        _ received: Packet, _ entry: UnsafePointer<PortEntry>, at index: Int
+        _ received: Packet, _ entry: UnsafePointer<PortEntry>, _ context: UnsafeMutablePointer<PacketContext>
     ) -> Bool {
         guard let packet = whole(received) else { return false }
         switch admission(of: packet, on: entry, state) {
@@ -214,7 +216,7 @@ extension Pipeline {
             let ethernet = EthernetHeader(at: packet.frame)
             return bridgeFromCircuit(
                 packet, packet.frame, byteCount: packet.byteCount, ethernet.destination.rawValue,
-                ethernet.source.rawValue, circuit, domain, state.pointee.domains + Int(domain), at: index)
+                ethernet.source.rawValue, circuit, domain, state.pointee.domains + Int(domain), context)
         case .punt:
             punt(packet)
             return false

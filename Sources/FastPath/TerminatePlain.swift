@@ -28,12 +28,13 @@ private struct OuterShape {
 }
 
 extension Pipeline {
-    /// A frame on an underlay port: decapsulates it into context `index` if it is a plain VXLAN packet
+    /// A frame on an underlay port: decapsulates it into `context` if it is a plain VXLAN packet
     /// over IPv4, or IPv6, that may be accepted. All that ``termination(of:on:_:)`` asks for is asked for
     /// here.
     @inline(__always)
     func terminatePlain(
-        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, isIPv6: Bool, at index: Int
+        _ packet: Packet, _ entry: UnsafePointer<PortEntry>, isIPv6: Bool,
+        _ context: UnsafeMutablePointer<PacketContext>
     ) -> PlainEnd {
         let shape = isIPv6 ? OuterShape.ipv6 : OuterShape.ipv4
         let frame = packet.frame
@@ -50,13 +51,13 @@ extension Pipeline {
             return terminatePlain(
                 packet, frame, shape,
                 end: EthernetHeader.byteCount &+ IPv6Header.byteCount &+ Int(ip.payloadLength),
-                from: state.pointee.vtep(ipv6: address.0, address.1), at: index)
+                from: state.pointee.vtep(ipv6: address.0, address.1), context)
         }
         let ip = IPv4Header(at: outer)
         guard ip.isPlainChecksumValid else { return .other }
         return terminatePlain(
             packet, frame, shape, end: EthernetHeader.byteCount &+ Int(ip.totalLength),
-            from: state.pointee.vtep(ipv4: ip.sourceRaw), at: index)
+            from: state.pointee.vtep(ipv4: ip.sourceRaw), context)
     }
 
     /// - Parameters:
@@ -65,7 +66,7 @@ extension Pipeline {
     @inline(__always)
     private func terminatePlain(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ shape: OuterShape, end: Int,
-        from tunnel: UInt32, at index: Int
+        from tunnel: UInt32, _ context: UnsafeMutablePointer<PacketContext>
     ) -> PlainEnd {
         let inner = shape.inner
         // UDP fills the IP packet, and that is within the frame.
@@ -86,7 +87,7 @@ extension Pipeline {
             else { return .other }
             if !openPlain(packet, frame, shape, end: end) { return .ended }
             return bridgeFromTunnel(
-                packet, frame + inner, byteCount: end &- inner, destination, domain, record, at: index)
+                packet, frame + inner, byteCount: end &- inner, destination, domain, record, context)
                 ? .kept : .ended
         }
         let vrf = VNITarget.vrf(of: target)
@@ -117,12 +118,12 @@ extension Pipeline {
         return true
     }
 
-    /// A frame from the fabric, without its outer headers, in a bridge domain: into context `index`;
-    /// false when it goes elsewhere.
+    /// A frame from the fabric, without its outer headers, in a bridge domain: into `context`; false when
+    /// it goes elsewhere.
     @inline(__always)
     func bridgeFromTunnel(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ destination: UInt64,
-        _ domain: UInt16, _ record: UnsafePointer<BridgeDomain>, at index: Int
+        _ domain: UInt16, _ record: UnsafePointer<BridgeDomain>, _ context: UnsafeMutablePointer<PacketContext>
     ) -> Bool {
         memory.pointee.counters.add(domain: domain, .tunnelInPackets, bytes: UInt64(byteCount))
         if isForGateway(destination, record) {
@@ -132,14 +133,35 @@ extension Pipeline {
                 sourceKey: 0, .none)
             return false
         }
+        // IPv4, and not for a DHCP client: no other service has it.
+        guard byteCount >= 38, frame[raw16: 12] == EtherType.ipv4.bigEndian,
+            frame[raw32: 34] != DHCPPorts.toClient
+        else { return bridgeOther(packet, domain, context) }
+        place(packet, frame, destination, domain, context)
+        return true
+    }
+
+    /// The same of a frame that is not IPv4, or for a DHCP client.
+    @inline(never)
+    private func bridgeOther(
+        _ packet: Packet, _ domain: UInt16, _ context: UnsafeMutablePointer<PacketContext>
+    ) -> Bool {
+        let frame = packet.frame
         if ServiceMark.of(frame, packet.contiguous) == ServiceMark.neighbor {
             handToNeighbors(packet, domain: domain, ingress: PacketContext.fromTunnel)
             return false
         }
+        place(packet, frame, EthernetHeader(at: frame).destination.rawValue, domain, context)
+        return true
+    }
+    @inline(__always)
+    private func place(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ destination: UInt64, _ domain: UInt16,
+        _ context: UnsafeMutablePointer<PacketContext>
+    ) {
         let key = FDBKey.make(domain: domain, mac: destination)
         let bucket = state.pointee.fdb.bucket(of: key)
         pe_prefetch(bucket)
-        let context = memory.pointee.contexts + index
         context.pointee.packet = packet
         context.pointee.frame = frame
         context.pointee.destinationKey = key
@@ -150,6 +172,5 @@ extension Pipeline {
         context.pointee.ingress = PacketContext.fromTunnel
         context.pointee.domain = domain
         context.pointee.marks = 0
-        return true
     }
 }
