@@ -49,12 +49,11 @@ public enum TableLayout {
             field("tunnels", \ForwardingState.tunnels), field("slots", \ForwardingState.slots),
             field("adjacencies", \ForwardingState.adjacencies), field("vteps", \ForwardingState.vteps),
             field("vtepAddresses", \ForwardingState.vtepAddresses), field("members", \ForwardingState.members),
-            field("vtepWords", \ForwardingState.vtepWords), field("localIPv4", \ForwardingState.localIPv4),
-            field("localIPv6", \ForwardingState.localIPv6),
-            field("localIPv6Count", \ForwardingState.localIPv6Count),
-            field("vxlanPorts", \ForwardingState.vxlanPorts), field("vrfs", \ForwardingState.vrfs),
+            field("vtepWords", \ForwardingState.vtepWords), field("vrfs", \ForwardingState.vrfs),
             field("hosts", \ForwardingState.hosts), field("hops", \ForwardingState.hops),
             field("vrfMemberBase", \ForwardingState.vrfMemberBase),
+            field("plainOuters", \ForwardingState.plainOuters), stride(PlainOuter.self),
+            field("wanted", \PlainOuter.wanted),
         ]
     }
     private static var worker: [(String, Int)] {

@@ -4,7 +4,7 @@ UNDERLAYS = ["ipv4", "ipv6"]
 SIZES = [1, 1000, 100_000, 1_000_000]
 FRAMES = ["64", "imix", "1500"]
 BURSTS = [8, 16, 32]
-TWINS = ["l2-encap", "l2-decap", "l3-encap", "l3-decap"]
+TWINS = ["l2-encap", "l2-decap", "l3-encap", "l3-decap", "inter-subnet"]
 FORWARDED = ["l2-encap", "l2-decap", "l3-encap", "l3-decap", "l3-prefix", "inter-subnet"]
 
 

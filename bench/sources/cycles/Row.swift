@@ -135,8 +135,8 @@ struct Row: Hashable {
         self.init(journey: journey, isIPv6: parts[1] == "ipv6", entries: entries, frame: frame, burst: burst)
         for part in parts.dropFirst(5) { try add(part, id) }
         self.isTwin = isTwin
-        if isTwin, ![.l2Encap, .l2Decap, .l3Encap, .l3Decap].contains(journey) {
-            throw RowFault(id, "there is a twin of l2-encap, l2-decap, l3-encap and l3-decap alone")
+        if isTwin, ![.l2Encap, .l2Decap, .l3Encap, .l3Decap, .interSubnet].contains(journey) {
+            throw RowFault(id, "there is a twin of l2-encap, l2-decap, l3-encap, l3-decap and inter-subnet alone")
         }
         guard journey.specials.contains(special) else {
             throw RowFault(id, "needs one of: " + journey.specials.joined(separator: ", "))

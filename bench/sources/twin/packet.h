@@ -34,9 +34,7 @@ HOT uint16_t fold(uint64_t sum) {
   uint32_t word = (uint32_t)((sum + (sum << 32 | sum >> 32)) >> 32);
   return (uint16_t)((word + (word << 16 | word >> 16)) >> 16);
 }
-HOT bool is_ipv4_checksum_right(const uint8_t *ip) {
-  return fold((uint64_t)load32(ip) + load32(ip + 4) + load32(ip + 8) + load32(ip + 12) + load32(ip + 16)) == 0xFFFF;
-}
+HOT bool is_ipv4_checksum_right(const uint8_t *ip) { return fold(pe_ipv4_sum(ip)) == 0xFFFF; }
 HOT bool is_fragment(const uint8_t *ip) { return load16(ip + 6) & 0xFF3F; }
 
 // Ethernet, IPv4 without options and fragmentation, TCP or UDP.
@@ -51,18 +49,13 @@ HOT uint32_t plain_hash(const uint8_t *frame) {
 HOT uint16_t entropy_port(uint32_t hash) { return swap16((uint16_t)(0xC000 | (hash & 0x3FFF))); }
 HOT uint32_t path_selector(uint32_t hash) { return hash >> 14; }
 
+HOT uint32_t tag_word(uint16_t vlan) { return __builtin_bswap32(0x81000000u | vlan); }
 HOT void push_tag(uint8_t *frame, uint16_t vlan) {
   uint64_t first = load64(frame);
   uint32_t last = load32(frame + 8);
   store64(frame - 4, first);
   store32(frame + 4, last);
-  store32(frame + 8, __builtin_bswap32(0x81000000u | vlan));
-}
-HOT void pop_tag(uint8_t *frame) {
-  uint64_t first = load64(frame);
-  uint32_t last = load32(frame + 8);
-  store64(frame + 4, first);
-  store32(frame + 12, last);
+  store32(frame + 8, tag_word(vlan));
 }
 HOT void decrement_ttl(uint8_t *ip) {
   ip[8]--;
@@ -76,15 +69,14 @@ HOT uint64_t udp_word(uint32_t hash, uint16_t port, uint16_t length) {
 HOT uint64_t vxlan_word(uint32_t vni_word) { return 0x08 | (uint64_t)__builtin_bswap32(vni_word) << 32; }
 HOT uint64_t halves(uint64_t word) { return (word & 0xFFFFFFFF) + (word >> 32); }
 
+// Whether the bytes of a frame are summed sooner than looked through.
+HOT bool is_short(uint32_t length) { return length - 48 <= 192 - 48; }
 // Sum of the inner frame for an outer UDP checksum; headers alone when the inner one covers the rest.
 uint64_t twin_inner_sum(const uint8_t *frame, uint32_t length);
-bool twin_udp_checksum_right(const uint8_t *frame, uint32_t offset, uint32_t length, bool is_ipv6);
 
 HOT void encapsulate_ipv4(
     uint8_t *header, const struct adjacency *a, uint32_t vni_word, uint16_t port, uint32_t hash, uint32_t inner) {
-  memcpy(header, a->header, 16);
-  memcpy(header + 16, a->header + 16, 16);
-  memcpy(header + 32, a->header + 32, 16);
+  memcpy(header, a->header, 48);
   uint16_t udp_length = (uint16_t)(inner + UDP + VXLAN);
   uint16_t total = swap16(udp_length + IPV4);
   store16(header + 16, total);
@@ -96,9 +88,7 @@ HOT void encapsulate_ipv4(
 HOT void encapsulate_ipv6(
     uint8_t *header, const struct adjacency *a, uint32_t vni_word, uint16_t port, uint32_t hash, uint32_t inner,
     uint64_t inner_sum) {
-  memcpy(header, a->header, 16);
-  memcpy(header + 16, a->header + 16, 16);
-  memcpy(header + 32, a->header + 32, 16);
+  memcpy(header, a->header, 48);
   memcpy(header + 46, a->header + 46, 16);
   uint16_t udp_length = (uint16_t)(inner + UDP + VXLAN);
   store16(header + 18, swap16(udp_length));
@@ -131,18 +121,13 @@ HOT const uint8_t *bucket_of(const struct bucket_view *table, uint64_t key) {
 }
 HOT uint64_t scoped_key(uint16_t scope, uint64_t low) { return (uint64_t)scope << 48 | low; }
 
-HOT bool is_local_ipv4(const struct state *s, uint32_t raw) {
-  __m128i same = _mm_cmpeq_epi32(_mm_load_si128((const __m128i *)s->local_ipv4), _mm_set1_epi32((int)raw));
-  return _mm_movemask_epi8(same) != 0 && raw != 0;
-}
-HOT bool is_local_ipv6(const struct state *s, uint64_t first, uint64_t second) {
-  for (int64_t i = 0; i < s->local_ipv6_count; i++)
-    if (s->local_ipv6[i * 2] == first && s->local_ipv6[i * 2 + 1] == second) return true;
-  return false;
-}
-HOT bool is_vxlan_port(const struct state *s, uint16_t raw) {
-  __m128i same = _mm_cmpeq_epi16(_mm_load_si128((const __m128i *)s->vxlan_ports), _mm_set1_epi16((short)raw));
-  return _mm_movemask_epi8(same) != 0 && raw != 0;
+// Whether the headers of a frame, of which 32 bytes (IPv6: 64) behind the addresses can be read, are what
+// nearly all from VTEPs are: to the first local endpoint and VXLAN port, no options, no fragment, no UDP
+// checksum, the I flag.
+HOT bool is_plain_outer(const struct state *s, const uint8_t *frame, bool is_ipv6) {
+  const struct plain_outer *plain = s->plain_outers + is_ipv6;
+  if (!pe_matches32(frame + 12, plain->mask, plain->wanted)) return false;
+  return !is_ipv6 || pe_matches32(frame + 44, plain->mask + 4, plain->wanted + 4);
 }
 HOT uint32_t vtep_ipv4(const struct state *s, uint32_t raw) {
   uint64_t key = raw | 1ull << 62;

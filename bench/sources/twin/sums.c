@@ -7,11 +7,6 @@ static uint64_t pseudo_header(const uint8_t *ip, bool is_ipv6, uint8_t protocol,
   return addresses + swap16(protocol) + swap16((uint16_t)length);
 }
 
-bool twin_udp_checksum_right(const uint8_t *frame, uint32_t offset, uint32_t length, bool is_ipv6) {
-  uint64_t pseudo = pseudo_header(frame + ETHERNET, is_ipv6, PROTOCOL_UDP, length);
-  return fold(pseudo + pe_checksum_sum(frame + offset, length)) == 0xFFFF;
-}
-
 // Where the sum of the TCP or UDP packet in an untagged frame is known from its own checksum: its first
 // byte, with the pseudo-header's sum; else 0.
 static uint32_t covered(const uint8_t *frame, uint32_t length, uint64_t *pseudo, uint32_t *end) {

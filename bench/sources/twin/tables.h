@@ -65,6 +65,11 @@ struct adjacency {
 enum { ADJACENCY_IPV6 = 1, ADJACENCY_ZERO_CHECKSUM = 2, ADJACENCY_COPIES = 12 };
 _Static_assert(sizeof(struct adjacency) == 128, "an adjacency is two cache lines");
 
+// PlainOuter.swift: over IPv4, over IPv6; from the EtherType on.
+struct plain_outer {
+  uint64_t mask[8], wanted[8];
+} __attribute__((aligned(64)));
+
 struct state {
   struct bucket_view fdb;
   const uint32_t *vnis;
@@ -79,6 +84,7 @@ struct state {
   const uint64_t *vtep_addresses;
   const uint64_t *members;
   int64_t vtep_words;
+  // Local endpoints and ports, for packets that are not plain.
   uint32_t local_ipv4[4] __attribute__((aligned(16)));
   const uint64_t *local_ipv6;
   int64_t local_ipv6_count;
@@ -91,6 +97,7 @@ struct state {
   const uint64_t *groups;
   const uint32_t *group_slots;
   int64_t vrf_member_base;
+  const struct plain_outer *plain_outers;
 };
 // Words of a hop (RouteHop.swift), and the kinds of a route (RouteValue.swift) and a VNI's target.
 enum { HOP_WORDS = 4, HOP_TUNNEL = 1, HOP_BRIDGE = 2, TARGET_DOMAIN = 1, TARGET_VRF = 2 };

@@ -6,7 +6,7 @@
 #include <rte_ring.h>
 #include <stdlib.h>
 
-enum { BURST = 32, LANE = 64, ETHDEVS = 64, FROM_TUNNEL = UINT32_MAX, HOP_DISTANCE = 8, CONTIGUOUS = 192 };
+enum { BURST = 32, LANE = 64, ETHDEVS = 64, FROM_TUNNEL = UINT32_MAX, HOP_DISTANCE = 8 };
 
 struct context {
   struct rte_mbuf *mbuf;
@@ -122,42 +122,32 @@ HOT uint64_t port_io(const struct worker_io *io, uint16_t port) {
 
 // Pass 1.
 
-HOT void trim(struct rte_mbuf *m, uint32_t length) {
-  m->pkt_len = length;
-  m->data_len = (uint16_t)length;
-}
-HOT void remove_front(struct rte_mbuf *m, uint16_t length) {
-  m->data_off += length;
-  m->data_len -= length;
-  m->pkt_len -= length;
-}
 HOT uint8_t *add_front(struct rte_mbuf *m, uint16_t length) {
   m->data_off -= length;
   m->data_len += length;
   m->pkt_len += length;
   return rte_pktmbuf_mtod(m, uint8_t *);
 }
-HOT bool is_routable(uint32_t address) {
-  uint8_t first = (uint8_t)address;
-  return (uint8_t)(first - 1) < 223 && first != 127 && first != 169;
+// Leaves `length` bytes from `offset` on.
+HOT void cut(struct rte_mbuf *m, uint16_t offset, uint32_t length) {
+  m->data_off += offset;
+  m->data_len = (uint16_t)length;
+  m->pkt_len = length;
 }
 
+// A packet for a gateway or router MAC, `length` bytes at `frame`: aside for the routing passes.
 HOT bool start_routing(
-    struct twin_worker *w, const struct state *s, const struct counters *c, struct rte_mbuf *m, uint32_t ingress,
-    uint16_t vrf, uint64_t source_key) {
-  uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-  if (unlikely(m->data_len < 38 || load16(frame + 12) != TYPE_IPV4 || frame[14] != 0x45))
+    struct twin_worker *w, const struct state *s, const struct counters *c, struct rte_mbuf *m, uint8_t *frame,
+    uint32_t length, uint32_t ingress, uint16_t vrf, uint64_t source_key) {
+  // EtherType 0x0800, then 0x45.
+  if (unlikely(length < 38 || (load32(frame + 12) & 0xFFFFFF) != 0x450008))
     REFUSE("a routed packet that is not IPv4 without options");
-  uint32_t total = swap16(load16(frame + 16));
-  if (unlikely(total < IPV4 || ETHERNET + total > m->pkt_len || !is_ipv4_checksum_right(frame + ETHERNET)))
+  uint32_t end = ETHERNET + swap16(load16(frame + 16));
+  if (unlikely(end < ETHERNET + IPV4 || end > length || !is_ipv4_checksum_right(frame + ETHERNET)))
     REFUSE("a broken IPv4 header");
-  if (unlikely(!is_routable(load32(frame + 26)) || !is_routable(load32(frame + 30))))
-    REFUSE("an address that is not routed");
+  if (unlikely(!pe_ipv4_are_plain(load32(frame + 26), load32(frame + 30)))) REFUSE("an address that is not routed");
   if (unlikely(load32(frame + 34) == DHCP_TO_CLIENT || vrf == 0)) REFUSE("DHCP, or a gateway that does not route");
-  if (unlikely(ETHERNET + total != m->pkt_len)) {
-    if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
-    trim(m, ETHERNET + total);
-  }
+  if (unlikely(end != length)) cut(m, 0, end);
   uint64_t key = scoped_key(vrf, __builtin_bswap32(load32(frame + 30)));
   const uint8_t *bucket = bucket_of(&s->hosts.table, key);
   pe_prefetch(bucket);
@@ -169,98 +159,68 @@ HOT bool start_routing(
   r->source_key = source_key;
   r->ingress = ingress;
   r->vrf = vrf;
-  count2(c->vrfs, vrf, ingress == FROM_TUNNEL ? VRF_TUNNEL_IN : VRF_LOCAL_IN, m->pkt_len);
+  count2(c->vrfs, vrf, ingress == FROM_TUNNEL ? VRF_TUNNEL_IN : VRF_LOCAL_IN, end);
   return false;
 }
 
-// A frame on an underlay port; true when `x` is filled for pass 2.
-HOT bool terminate(
+HOT bool is_over_ipv6(const struct rte_mbuf *m) {
+  return load16(rte_pktmbuf_mtod(m, const uint8_t *) + 12) == TYPE_IPV6;
+}
+enum { ENDED, KEPT, OTHER_FAMILY };
+
+// A frame on an underlay port; KEPT when `x` is filled for pass 2.
+HOT int terminate(
     struct twin_worker *w, const struct state *s, const struct counters *c, const struct port_entry *entry,
-    struct rte_mbuf *m, struct context *x) {
+    struct rte_mbuf *m, struct context *x, bool is_ipv6) {
+  const uint32_t inner = ETHERNET + (is_ipv6 ? IPV6 : IPV4) + UDP + VXLAN;
   uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-  uint32_t available = m->data_len, offset, end;
-  if (unlikely(available < ETHERNET + IPV4)) REFUSE("a short frame");
+  if (unlikely(m->data_len < inner + ETHERNET || m->nb_segs != 1)) REFUSE("a short frame, or a chain");
   uint64_t source = source_mac(frame);
   if (unlikely(is_group(source) || source == entry->mac)) REFUSE("a wrong source MAC");
+  if (unlikely(!is_plain_outer(s, frame, is_ipv6))) {
+    if (is_over_ipv6(m) != is_ipv6) return OTHER_FAMILY;
+    REFUSE("no plain VXLAN packet for this node");
+  }
   const uint8_t *ip = frame + ETHERNET;
-  uint16_t type = load16(frame + 12);
-  bool is_ipv6 = false;
-  if (likely(type == TYPE_IPV4)) {
-    if (unlikely(ip[0] != 0x45)) REFUSE("outer IPv4 options");
-    if (unlikely(ip[9] != PROTOCOL_UDP || !is_local_ipv4(s, load32(ip + 16)))) REFUSE("no UDP for this node");
-    uint32_t total = swap16(load16(ip + 2));
-    if (unlikely(ETHERNET + total > m->pkt_len || total < IPV4)) REFUSE("an outer length that is wrong");
-    if (unlikely(!is_ipv4_checksum_right(ip))) REFUSE("an outer checksum that is wrong");
-    if (unlikely(is_fragment(ip))) REFUSE("an outer fragment");
-    offset = ETHERNET + IPV4;
-    end = ETHERNET + total;
+  uint32_t end, tunnel;
+  if (is_ipv6) {
+    end = ETHERNET + IPV6 + swap16(load16(ip + 4));
+    tunnel = vtep_ipv6(s, load64(ip + 8), load64(ip + 16));
   } else {
-    if (unlikely(type != TYPE_IPV6 || available < ETHERNET + IPV6 || ip[0] >> 4 != 6)) REFUSE("no IP");
-    if (unlikely(!is_local_ipv6(s, load64(ip + 24), load64(ip + 32)))) REFUSE("not for this node");
-    uint32_t total = IPV6 + swap16(load16(ip + 4));
-    if (unlikely(ETHERNET + total > m->pkt_len)) REFUSE("an outer length that is wrong");
-    if (unlikely(ip[6] != PROTOCOL_UDP)) REFUSE("no UDP, or behind extension headers");
-    is_ipv6 = true;
-    offset = ETHERNET + IPV6;
-    end = ETHERNET + total;
+    if (unlikely(!is_ipv4_checksum_right(ip))) REFUSE("an outer checksum that is wrong");
+    end = ETHERNET + swap16(load16(ip + 2));
+    tunnel = vtep_ipv4(s, load32(ip + 12));
   }
-  uint32_t inner = offset + UDP + VXLAN;
-  uint32_t limit = end < available ? end : available;
-  if (unlikely(inner > limit)) REFUSE("no room for VXLAN");
-  const uint8_t *udp = frame + offset;
-  uint16_t port = load16(udp + 2);
-  if (unlikely(!is_vxlan_port(s, port))) REFUSE("no VXLAN port");
-  uint32_t length = swap16(load16(udp + 4));
-  if (unlikely(length < UDP + VXLAN || offset + length > end)) REFUSE("an outer UDP length that is wrong");
-  if (unlikely(load16(udp + 6) != 0)) {
-    // RTE_MBUF_F_RX_L4_CKSUM_GOOD: the NIC has looked.
-    bool known = (m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
-    if (unlikely(m->nb_segs != 1)) REFUSE("a checksum over a chain");
-    if (!known && !twin_udp_checksum_right(frame, offset, length, is_ipv6)) REFUSE("an outer UDP checksum");
-  }
-  if (unlikely(!(udp[UDP] & 0x08))) REFUSE("no VNI flag");
-  uint32_t vni = __builtin_bswap32(load32(udp + UDP + 4)) >> 8;
-  uint32_t target = pe_load32_relaxed(s->vnis + vni);
-  uint32_t tunnel = likely(!is_ipv6) ? vtep_ipv4(s, load32(ip + 12)) : vtep_ipv6(s, load64(ip + 8), load64(ip + 16));
+  if (unlikely(end < inner + ETHERNET || end > m->data_len || swap16(load16(frame + inner - 12)) + inner - 16 != end))
+    REFUSE("an outer length that is wrong");
   if (unlikely(tunnel == MISS)) REFUSE("an unknown VTEP");
-  end = offset + length;
-  limit = end < available ? end : available;
-  if (unlikely(inner + ETHERNET > limit)) REFUSE("a short inner frame");
+  uint32_t vni_word = __builtin_bswap32(load32(frame + inner - 4)) & 0xFFFFFF00;
+  uint32_t target = pe_load32_relaxed(s->vnis + (vni_word >> 8));
+  uint16_t port = load16(frame + inner - 14);
   uint8_t *in = frame + inner;
   uint64_t destination = destination_mac(in);
   if (unlikely(is_group(source_mac(in)))) REFUSE("a group as inner source");
-  uint8_t ecn = is_ipv6 ? frame[15] >> 4 & 3 : frame[15] & 3;
-  if (unlikely(ecn)) REFUSE("an outer ECN mark");
+  if (unlikely(is_ipv6 ? frame[15] & 0x30 : frame[15] & 3)) REFUSE("an outer ECN mark");
+  uint32_t length = end - inner;
   uint16_t domain = target >> 24 == TARGET_DOMAIN ? (uint16_t)target : 0;
-  const struct domain *record = s->domains + domain;
-  if (likely(domain && record->vni_word == vni << 8)) {
-    if (unlikely(record->vxlan_port != port)) REFUSE("the VNI of another port");
-    if (unlikely(!is_member(s, domain, tunnel))) REFUSE("a VTEP that is no member");
-    if (unlikely(is_reserved(destination))) REFUSE("a reserved address");
-  } else {
+  if (!domain) {
     uint16_t vrf = target >> 24 == TARGET_VRF ? (uint16_t)target : 0;
     const struct vrf *l3 = s->vrfs + vrf;
-    if (unlikely(!vrf || l3->vni_word != vni << 8)) REFUSE("an unknown VNI");
-    if (unlikely(l3->vxlan_port != port)) REFUSE("the VNI of another port");
+    if (unlikely(!vrf || l3->vni_word != vni_word || l3->vxlan_port != port)) REFUSE("an unknown VNI");
     if (unlikely(!is_member(s, s->vrf_member_base + vrf, tunnel))) REFUSE("a VTEP that is no member");
-    if (unlikely(destination != l3->router_mac || !l3->router_mac)) REFUSE("another router's MAC");
-    if (unlikely(end != m->pkt_len)) {
-      if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
-      trim(m, end);
-    }
-    remove_front(m, (uint16_t)inner);
-    return start_routing(w, s, c, m, FROM_TUNNEL, vrf, 0);
+    if (unlikely(destination != l3->router_mac || !destination)) REFUSE("another router's MAC");
+    cut(m, (uint16_t)inner, length);
+    return start_routing(w, s, c, m, in, length, FROM_TUNNEL, vrf, 0);
   }
-  if (unlikely(end != m->pkt_len)) {
-    if (m->nb_segs != 1) REFUSE("a chain to be trimmed");
-    trim(m, end);
-  }
-  remove_front(m, (uint16_t)inner);
-  count2(c->domains, domain, TUNNEL_IN, m->pkt_len);
+  const struct domain *record = s->domains + domain;
+  if (unlikely(record->vni_word != vni_word || record->vxlan_port != port)) REFUSE("an unknown VNI");
+  if (unlikely(!is_member(s, domain, tunnel))) REFUSE("a VTEP that is no member");
+  if (unlikely(is_reserved(destination))) REFUSE("a reserved address");
+  cut(m, (uint16_t)inner, length);
+  count2(c->domains, domain, TUNNEL_IN, length);
   if (unlikely(destination == record->gateway_mac && destination))
-    return start_routing(w, s, c, m, FROM_TUNNEL, record->vrf, 0);
-  uint32_t left = m->data_len;
-  if (unlikely(left < 38 || load16(in + 12) != TYPE_IPV4)) REFUSE("no inner IPv4");
+    return start_routing(w, s, c, m, in, length, FROM_TUNNEL, record->vrf, 0);
+  if (unlikely(length < 38 || load16(in + 12) != TYPE_IPV4)) REFUSE("no inner IPv4");
   if (unlikely(load32(in + 34) == DHCP_TO_CLIENT)) REFUSE("DHCP");
   uint64_t key = scoped_key(domain, destination);
   const uint8_t *bucket = bucket_of(&s->fdb, key);
@@ -269,8 +229,11 @@ HOT bool terminate(
   x->frame = in;
   x->destination_key = key;
   x->destination_bucket = bucket;
+  x->source_key = 0;
+  x->hash = 0;
   x->ingress = FROM_TUNNEL;
   x->domain = domain;
+  x->marks = 0;
   return true;
 }
 
@@ -279,20 +242,17 @@ HOT bool admit(
     struct twin_worker *w, const struct state *s, const struct counters *c, const uint8_t *marks,
     const struct port_entry *entry, struct rte_mbuf *m, struct context *x) {
   uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *);
-  if (unlikely(m->data_len < ETHERNET + TAG)) REFUSE("a short frame");
-  uint64_t source = source_mac(frame), destination = destination_mac(frame);
+  uint32_t length = m->data_len;
+  if (unlikely(length < ETHERNET + TAG || m->nb_segs != 1)) REFUSE("a short frame, or a chain");
+  uint64_t first = load64(frame), upper = load64(frame + 4);
+  uint64_t source = upper >> 16, destination = first & 0xFFFFFFFFFFFF;
   if (unlikely(is_group(source) || source == 0)) REFUSE("a wrong source MAC");
   if (unlikely(is_reserved(destination))) REFUSE("a reserved address");
+  bool is_tagged = load16(frame + 12) == TYPE_VLAN;
   uint32_t circuit = entry->untagged_circuit;
-  bool is_tagged = false;
-  if (load16(frame + 12) == TYPE_VLAN) {
-    uint16_t vlan = swap16(load16(frame + 14)) & 0xFFF;
-    if (vlan == 0) {
-      is_tagged = true;
-    } else if (entry->vlan_circuits && entry->vlan_circuits[vlan] != NO_CIRCUIT) {
-      circuit = entry->vlan_circuits[vlan];
-      is_tagged = true;
-    }
+  if (is_tagged) {
+    if (unlikely(!entry->vlan_circuits)) REFUSE("a tag on a port without");
+    circuit = entry->vlan_circuits[swap16(load16(frame + 14)) & 0xFFF];
   }
   if (unlikely(circuit == NO_CIRCUIT)) REFUSE("an unknown VLAN");
   uint16_t domain = s->circuits[circuit].domain;
@@ -300,18 +260,21 @@ HOT bool admit(
   const struct domain *record = s->domains + domain;
   if (unlikely(record->gateway_mac == source)) REFUSE("the gateway's MAC as source");
   if (is_tagged) {
-    pop_tag(frame);
-    remove_front(m, TAG);
+    // The addresses go over the tag.
+    store64(frame + 4, first);
+    store32(frame + 12, (uint32_t)(upper >> 32));
     frame += TAG;
+    length -= TAG;
+    cut(m, TAG, length);
   }
-  count2(c->domains, domain, CIRCUIT_IN, m->pkt_len);
+  count2(c->domains, domain, CIRCUIT_IN, length);
   uint64_t source_key = scoped_key(domain, source);
   const uint8_t *source_bucket = bucket_of(&s->fdb, source_key);
   pe_prefetch(source_bucket);
   pe_prefetch(marks + ((source_bucket - s->fdb.buckets) >> 6) * 5);
   if (destination == record->gateway_mac && destination)
-    return start_routing(w, s, c, m, circuit, record->vrf, source_key);
-  if (unlikely(!is_plain(frame, m->data_len))) REFUSE("no plain TCP or UDP");
+    return start_routing(w, s, c, m, frame, length, circuit, record->vrf, source_key);
+  if (unlikely(!is_plain(frame, length))) REFUSE("no plain TCP or UDP");
   if (unlikely(load32(frame + 34) == DHCP_TO_CLIENT)) REFUSE("DHCP");
   uint64_t key = scoped_key(domain, destination);
   const uint8_t *bucket = bucket_of(&s->fdb, key);
@@ -332,24 +295,31 @@ HOT bool admit(
 HOT void prefetch_frame(struct rte_mbuf *const *packets, uint32_t index, uint32_t count) {
   if (index + 3 < count) pe_prefetch(rte_pktmbuf_mtod(packets[index + 3], void *));
 }
-HOT bool is_whole(struct twin_worker *w, struct rte_mbuf *m) {
-  if (unlikely(m->nb_segs != 1 && m->data_len < CONTIGUOUS)) REFUSE("a chain of short segments");
-  return true;
-}
-
-static __attribute__((noinline)) uint32_t terminate_run(
-    struct twin_worker *w, const struct state *state, uint32_t index, uint32_t count, uint16_t port) {
+// Packets of one port and one family, from `index` on; returns the first of others.
+HOT uint32_t terminate_run(
+    struct twin_worker *w, const struct state *state, uint32_t index, uint32_t count, uint16_t port, bool is_ipv6) {
   const struct state s = *state;
   const struct counters c = w->counters;
   const struct port_entry *entry = s.ports + port;
   uint32_t kept = w->bridged;
   while (index < count && w->received[index]->port == port) {
-    struct rte_mbuf *m = w->received[index++];
-    prefetch_frame(w->received, index, count);
-    if (is_whole(w, m) && terminate(w, &s, &c, entry, m, &w->contexts[kept])) kept++;
+    struct rte_mbuf *m = w->received[index];
+    prefetch_frame(w->received, index + 1, count);
+    int end = terminate(w, &s, &c, entry, m, &w->contexts[kept], is_ipv6);
+    if (end == KEPT) kept++;
+    else if (unlikely(end == OTHER_FAMILY)) break;
+    index++;
   }
   w->bridged = kept;
   return index;
+}
+static __attribute__((noinline)) uint32_t terminate_run_ipv4(
+    struct twin_worker *w, const struct state *s, uint32_t index, uint32_t count, uint16_t port) {
+  return terminate_run(w, s, index, count, port, false);
+}
+static __attribute__((noinline)) uint32_t terminate_run_ipv6(
+    struct twin_worker *w, const struct state *s, uint32_t index, uint32_t count, uint16_t port) {
+  return terminate_run(w, s, index, count, port, true);
 }
 static __attribute__((noinline)) uint32_t admit_run(
     struct twin_worker *w, const struct state *state, uint32_t index, uint32_t count, uint16_t port) {
@@ -361,7 +331,7 @@ static __attribute__((noinline)) uint32_t admit_run(
   while (index < count && w->received[index]->port == port) {
     struct rte_mbuf *m = w->received[index++];
     prefetch_frame(w->received, index, count);
-    if (is_whole(w, m) && admit(w, &s, &c, marks, entry, m, &w->contexts[kept])) kept++;
+    if (admit(w, &s, &c, marks, entry, m, &w->contexts[kept])) kept++;
   }
   w->bridged = kept;
   return index;
@@ -371,7 +341,9 @@ static void classify(struct twin_worker *w, const struct state *s, uint32_t coun
   for (uint32_t index = 0; index < count;) {
     uint16_t port = w->received[index]->port;
     uint8_t role = port < s->port_count ? s->ports[port].role : 0;
-    if (role == ROLE_UNDERLAY) index = terminate_run(w, s, index, count, port);
+    if (role == ROLE_UNDERLAY)
+      index = is_over_ipv6(w->received[index]) ? terminate_run_ipv6(w, s, index, count, port)
+                                               : terminate_run_ipv4(w, s, index, count, port);
     else if (role == ROLE_CIRCUITS) index = admit_run(w, s, index, count, port);
     else unsupported(w, w->received[index++], "a port of another role");
   }
@@ -385,27 +357,32 @@ HOT bool learn(
   uint32_t slot;
   uint32_t value = find(&s->fdb, key, bucket, &slot);
   // A circuit, and the one that it came from.
-  if (unlikely(value >> 30 != 0 || (value & 0xFFFFFF) != circuit)) REFUSE("a source to be learned");
+  if (unlikely((value & 0xC0FFFFFF) != circuit)) REFUSE("a source to be learned");
   if (pe_load8_relaxed(marks + slot) != period) pe_store8_relaxed(marks + slot, period);
   return true;
 }
 
 HOT bool send_encapsulated(
-    struct twin_worker *w, const struct state *s, struct rte_mbuf *m, const uint8_t *frame,
-    const struct adjacency *a, uint32_t vni_word, uint16_t vxlan_port, uint32_t hash, uint8_t marks) {
+    struct twin_worker *w, const struct state *s, struct rte_mbuf *m, uint8_t *frame, const struct adjacency *a,
+    uint32_t vni_word, uint16_t vxlan_port, uint32_t hash, uint64_t sum) {
   uint32_t length = m->pkt_len;
-  if (unlikely(marks | (a->flags & ADJACENCY_COPIES))) REFUSE("marks for the outer header");
-  if (likely(!(a->flags & ADJACENCY_IPV6))) {
-    encapsulate_ipv4(add_front(m, a->header_length), a, vni_word, vxlan_port, hash, length);
+  add_front(m, a->header_length);
+  if (!(a->flags & ADJACENCY_IPV6)) {
+    encapsulate_ipv4(frame - 50, a, vni_word, vxlan_port, hash, length);
   } else {
-    if (unlikely(m->nb_segs != 1)) REFUSE("a checksum over a chain");
-    uint64_t sum = a->flags & ADJACENCY_ZERO_CHECKSUM ? 0 : twin_inner_sum(frame, length);
-    encapsulate_ipv6(add_front(m, a->header_length), a, vni_word, vxlan_port, hash, length, sum);
+    encapsulate_ipv6(frame - 70, a, vni_word, vxlan_port, hash, length, sum);
   }
   return transmit(w, s, m, a->port, port_io(&w->io, a->port));
 }
+// Whether an outer UDP checksum must cover the inner frame.
+HOT bool needs_sum(const struct adjacency *a) {
+  return (a->flags & (ADJACENCY_IPV6 | ADJACENCY_ZERO_CHECKSUM)) == ADJACENCY_IPV6;
+}
+HOT uint64_t inner_sum(const uint8_t *frame, uint32_t length) {
+  return is_short(length) ? pe_checksum_short(frame, length) : twin_inner_sum(frame, length);
+}
 HOT bool fits(const struct rte_mbuf *m, const struct adjacency *a) {
-  return m->pkt_len + a->header_length - ETHERNET <= a->mtu && m->data_off >= a->header_length;
+  return m->pkt_len + a->header_length - ETHERNET <= a->mtu && m->data_off >= a->header_length && m->nb_segs == 1;
 }
 
 HOT bool send_to_circuit(
@@ -443,9 +420,11 @@ HOT bool resolve_one(
   if (unlikely(tunnel->unusable != w->usable)) REFUSE("a tunnel without path");
   const struct adjacency *a = path_of(s, tunnel, x->hash);
   if (unlikely(!fits(m, a))) REFUSE("a frame that is too big");
+  if (unlikely(x->marks | (a->flags & ADJACENCY_COPIES))) REFUSE("marks for the outer header");
   const struct domain *record = s->domains + x->domain;
   count2(c->domains, x->domain, TUNNEL_OUT, m->pkt_len);
-  return send_encapsulated(w, s, m, x->frame, a, record->vni_word, record->vxlan_port, x->hash, x->marks);
+  uint64_t sum = needs_sum(a) ? inner_sum(x->frame, m->pkt_len) : 0;
+  return send_encapsulated(w, s, m, x->frame, a, record->vni_word, record->vxlan_port, x->hash, sum);
 }
 static __attribute__((noinline)) void resolve(struct twin_worker *w, const struct state *state) {
   const struct state s = *state;
@@ -482,41 +461,71 @@ HOT bool look(
   pe_prefetch(hop_of(s, route));
   return true;
 }
-HOT void rewrite(struct routed *r, uint64_t destination, uint64_t source) {
-  decrement_ttl(r->frame + ETHERNET);
-  store64(r->frame, destination | source << 48);
-  store32(r->frame + 8, (uint32_t)(source >> 16));
+// Counts the TTL down and writes the next Ethernet addresses to `front`.
+HOT void rewrite(uint8_t *frame, uint8_t *front, uint64_t destination, uint64_t source) {
+  decrement_ttl(frame + ETHERNET);
+  store64(front, destination | source << 48);
+  store32(front + 8, (uint32_t)(source >> 16));
+}
+HOT uint64_t address_sum(uint64_t mac) { return (mac & 0xFFFFFFFF) + (mac >> 32); }
+
+HOT bool forward_to_tunnel(
+    struct twin_worker *w, const struct state *s, const struct counters *c, struct routed *r, const uint64_t *hop,
+    uint64_t mac) {
+  struct rte_mbuf *m = r->mbuf;
+  uint8_t *frame = r->frame;
+  uint64_t words = pe_load64_relaxed(hop + 2), from = words & 0xFFFFFFFFFFFF;
+  uint32_t length = m->pkt_len;
+  const struct tunnel *tunnel = s->tunnels + (uint32_t)hop[1];
+  if (unlikely(tunnel->unusable != w->usable)) REFUSE("a tunnel without path");
+  if (unlikely(is_fragment(frame + ETHERNET) || (frame[23] != PROTOCOL_UDP && frame[23] != PROTOCOL_TCP)))
+    REFUSE("no plain TCP or UDP");
+  uint32_t hash = plain_hash(frame);
+  const struct adjacency *a = path_of(s, tunnel, hash);
+  if (unlikely(!fits(m, a))) REFUSE("a packet that is too big");
+  if (unlikely((a->flags & ADJACENCY_COPIES) | (frame[15] & 3))) REFUSE("marks for the outer header");
+  count2(c->vrfs, r->vrf, VRF_TUNNEL_OUT, length);
+  uint64_t sum = 0;
+  // Before the rewriting: wide loads of what has just been stored would wait. TTL and checksum change by
+  // the same amount.
+  if (needs_sum(a) && is_short(length))
+    sum = pe_checksum_short(frame + 12, length - 12) + address_sum(mac) + address_sum(from);
+  rewrite(frame, frame, mac, from);
+  if (needs_sum(a) && !is_short(length)) sum = twin_inner_sum(frame, length);
+  return send_encapsulated(w, s, m, frame, a, (uint32_t)(hop[1] >> 32), (uint16_t)(words >> 48), hash, sum);
+}
+HOT bool forward_to_host(
+    struct twin_worker *w, const struct state *s, const struct counters *c, struct routed *r, const uint64_t *hop,
+    uint64_t mac) {
+  struct rte_mbuf *m = r->mbuf;
+  uint16_t domain = (uint16_t)hop[1];
+  uint64_t key = scoped_key(domain, mac);
+  uint32_t value = find(&s->fdb, key, bucket_of(&s->fdb, key), NULL);
+  if (unlikely(value >> 30)) REFUSE("a neighbour that is behind no circuit");
+  const struct circuit *circuit = s->circuits + (value & 0xFFFFFF);
+  if (unlikely(circuit->domain != domain)) REFUSE("a circuit of another domain");
+  uint64_t io = port_io(&w->io, circuit->port);
+  uint32_t length = m->pkt_len;
+  if (unlikely(length - ETHERNET > io_mtu(io) || m->data_off < TAG)) REFUSE("a packet that is too big");
+  count2(c->vrfs, r->vrf, VRF_LOCAL_OUT, length);
+  count2(c->domains, domain, CIRCUIT_OUT, length);
+  uint8_t *front = r->frame;
+  if (circuit->vlan) {
+    front = add_front(m, TAG);
+    store32(front + 12, tag_word(circuit->vlan));
+  }
+  rewrite(r->frame, front, mac, pe_load64_relaxed(hop + 2) & 0xFFFFFFFFFFFF);
+  return transmit(w, s, m, circuit->port, io);
 }
 HOT bool forward(struct twin_worker *w, const struct state *s, const struct counters *c, struct routed *r) {
   struct rte_mbuf *m = r->mbuf;
   const uint64_t *hop = hop_of(s, r->route);
   uint64_t head = pe_load64_relaxed(hop), mac = head & 0xFFFFFFFFFFFF;
   if (unlikely(r->frame[ETHERNET + 8] <= 1)) REFUSE("a TTL that is used up");
-  if (unlikely(head >> 52 & 15)) REFUSE("a hop that is not usable");
-  uint64_t from = pe_load64_relaxed(hop + 2);
-  uint32_t length = m->pkt_len;
-  if ((head >> 48 & 15) == HOP_TUNNEL) {
-    const struct tunnel *tunnel = s->tunnels + (uint32_t)hop[1];
-    if (unlikely(tunnel->unusable != w->usable)) REFUSE("a tunnel without path");
-    if (unlikely(!is_plain(r->frame, m->data_len))) REFUSE("no plain TCP or UDP");
-    uint32_t hash = plain_hash(r->frame);
-    const struct adjacency *a = path_of(s, tunnel, hash);
-    if (unlikely(!fits(m, a))) REFUSE("a packet that is too big");
-    count2(c->vrfs, r->vrf, VRF_TUNNEL_OUT, length);
-    rewrite(r, mac, from & 0xFFFFFFFFFFFF);
-    return send_encapsulated(
-        w, s, m, r->frame, a, (uint32_t)(hop[1] >> 32), (uint16_t)(from >> 48), hash, r->frame[15] & 3);
-  }
-  if (unlikely((head >> 48 & 15) != HOP_BRIDGE)) REFUSE("a hop behind a routed port");
-  uint16_t domain = (uint16_t)hop[1];
-  uint64_t key = scoped_key(domain, mac);
-  uint32_t value = find(&s->fdb, key, bucket_of(&s->fdb, key), NULL);
-  if (unlikely(value >> 30)) REFUSE("a neighbour that is behind no circuit");
-  uint32_t index = value & 0xFFFFFF;
-  if (unlikely(s->circuits[index].domain != domain)) REFUSE("a circuit of another domain");
-  count2(c->vrfs, r->vrf, VRF_LOCAL_OUT, length);
-  rewrite(r, mac, from & 0xFFFFFFFFFFFF);
-  return send_to_circuit(w, s, c, m, r->frame, domain, index);
+  // Kind, and state 0: usable.
+  if ((head >> 48 & 0xFF) == HOP_TUNNEL) return forward_to_tunnel(w, s, c, r, hop, mac);
+  if ((head >> 48 & 0xFF) == HOP_BRIDGE) return forward_to_host(w, s, c, r, hop, mac);
+  REFUSE("a hop that is not usable, or behind a routed port");
 }
 static __attribute__((noinline)) void look_up(struct twin_worker *w, const struct state *state, uint32_t count) {
   const struct state s = *state;
