@@ -23,10 +23,18 @@ enum EthernetDevicePort {
     /// Devices that are ports: others may be there too, made by a `--vdev` of `dataplane.eal`.
     private static let taken = Mutex<Set<UInt16>>([])
 
-    /// Probes, configures and starts the device of `definition`.
+    /// Drivers whose receive queues were asked for one by one, in their `device`, and which something else
+    /// fills: a guest, a NIC's hardware, files. All of them are polled.
+    private static let namedQueues: Set<String> = ["net_vhost", "net_af_xdp", "net_pcap", "net_ring"]
+    /// Drivers whose peer may have fewer queues than we ask for: memif then sends what is for a queue that
+    /// is not there into the first one, without a lock; vhost drops it. So one worker sends.
+    private static let oneSender: Set<String> = ["net_memif", "net_vhost"]
+
+    /// Probes, configures and starts the device of `definition`, for `workerCount` workers.
     static func open(
         _ definition: PortDefinition,
-        environment: Environment
+        environment: Environment,
+        workerCount: Int
     ) throws(PortError) -> OpenedEthernetDevice {
         guard definition.mtu <= environment.options.dataRoom - EnvironmentOptions.headroom - 22
         else {
@@ -40,7 +48,7 @@ enum EthernetDevicePort {
         let id = try attach(definition)
         _ = taken.withLock { $0.insert(id) }
         do throws(PortError) {
-            return try configure(id, definition, environment)
+            return try configure(id, definition, environment, UInt16(clamping: workerCount))
         } catch {
             close(id)
             throw error
@@ -131,7 +139,8 @@ enum EthernetDevicePort {
     private static func configure(
         _ id: UInt16,
         _ definition: PortDefinition,
-        _ environment: Environment
+        _ environment: Environment,
+        _ workers: UInt16
     ) throws(PortError) -> OpenedEthernetDevice {
         var info = pe_eth_info()
         try check(pe_eth_get_info(id, &info), "read its capabilities", definition)
@@ -145,16 +154,15 @@ enum EthernetDevicePort {
             txQueueCount: 1,
             warnings: []
         )
-        let workers = UInt16(clamping: environment.workerCount)
-        // A memif peer may have fewer queues than we ask for; the driver then sends what is for a
-        // queue that is not there into the first one, without a lock.
-        if workers <= max(1, info.max_tx_queues), workers == 1 || opened.driver != "net_memif" {
-            opened.txQueueCount = workers
-        } else {
-            opened.features.insert(.sharedQueue)
+        opened.txQueueCount =
+            oneSender.contains(opened.driver) ? 1 : max(1, min(workers, info.max_tx_queues))
+        if opened.txQueueCount < workers { opened.features.insert(.sharedQueue) }
+        // More queues than one only where something spreads flows over them.
+        if namedQueues.contains(opened.driver) {
+            opened.rxQueueCount = max(1, min(info.max_rx_queues, UInt16(PollSlot.queueCapacity)))
+        } else if info.has_rss != 0 {
+            opened.rxQueueCount = max(1, min(workers, info.max_rx_queues))
         }
-        // Only a device that spreads flows by itself gets more queues than one.
-        if info.has_rss != 0 { opened.rxQueueCount = max(1, min(workers, info.max_rx_queues)) }
         limitMTU(info, &opened)
         try apply(info, definition, &opened)
         try setUpQueues(opened, definition, environment)

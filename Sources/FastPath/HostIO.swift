@@ -10,6 +10,8 @@ struct WorkerRings {
     let rx: OpaquePointer
     let exception: OpaquePointer
     let tx: OpaquePointer
+    /// Frames that other workers hand to this one to send.
+    let handover: OpaquePointer
     let doorbell: UnsafeMutablePointer<pe_doorbell>
 }
 
@@ -53,10 +55,14 @@ public final class HostIO: @unchecked Sendable {
     static let rxRingCapacity: UInt32 = 4096
     static let exceptionRingCapacity: UInt32 = 1024
     static let txRingCapacity: UInt32 = 4096
+    static let handoverRingCapacity: UInt32 = 2048
 
     let environment: Environment
     let portCapacity: Int
     let rings: UnsafeMutableBufferPointer<WorkerRings>
+    /// How workers reach each other.
+    let peers: UnsafeMutablePointer<WorkerPeer>
+    var workerCount: Int { rings.count }
     let ports: UnsafeMutablePointer<KernelPortState>
     let doorbell: UnsafeMutablePointer<pe_doorbell>
     /// Set when there are commands, so that the thread looks at the queue only then.
@@ -73,8 +79,11 @@ public final class HostIO: @unchecked Sendable {
     /// - Parameters:
     ///   - environment: whose workers and buffers it serves.
     ///   - portCapacity: port indices are below this.
+    ///   - workers: how many workers there are; nil is the environment's.
     /// - Throws: ``EnvironmentError`` without memory, descriptors or threads.
-    public init(environment: Environment, portCapacity: Int) throws(EnvironmentError) {
+    public init(
+        environment: Environment, portCapacity: Int, workers: Int? = nil
+    ) throws(EnvironmentError) {
         self.environment = environment
         self.portCapacity = min(max(1, portCapacity), 65_535)
         doorbell = .allocate(capacity: 1)
@@ -86,9 +95,13 @@ public final class HostIO: @unchecked Sendable {
         guard pe_doorbell_open(doorbell) == 0, lostEvent >= 0 else {
             throw Self.noMemory("an event")
         }
-        rings = .allocate(capacity: environment.workerCount)
-        for worker in 0..<environment.workerCount {
-            rings.initializeElement(at: worker, to: try Self.makeRings(worker, environment))
+        let workerCount = workers ?? environment.workerCount
+        rings = .allocate(capacity: workerCount)
+        peers = .allocate(capacity: workerCount)
+        for worker in 0..<workerCount {
+            let made = try Self.makeRings(worker, environment)
+            rings.initializeElement(at: worker, to: made)
+            (peers + worker).initialize(to: WorkerPeer(ring: made.handover, doorbell: made.doorbell))
         }
         let counterCount = PortCounter.allCases.count
         let counters = UnsafeMutablePointer<UInt64>.allocate(
@@ -110,7 +123,7 @@ public final class HostIO: @unchecked Sendable {
         _ worker: Int,
         _ environment: Environment
     ) throws(EnvironmentError) -> WorkerRings {
-        let node = environment.numaNode(worker: worker)
+        let node = worker < environment.workerCount ? environment.numaNode(worker: worker) : -1
         let id = instances.withLock { count in
             count += 1
             return count
@@ -119,9 +132,10 @@ public final class HostIO: @unchecked Sendable {
         guard let rx = pe_ring_create("pe_rx_\(id)", rxRingCapacity, 0, node),
             let exception = pe_ring_create("pe_exception_\(id)", exceptionRingCapacity, 0, node),
             let tx = pe_ring_create("pe_tx_\(id)", txRingCapacity, 0, node),
+            let handover = pe_ring_create("pe_handover_\(id)", handoverRingCapacity, 1, node),
             pe_doorbell_open(doorbell) == 0
         else { throw noMemory("worker \(worker)'s rings") }
-        return WorkerRings(rx: rx, exception: exception, tx: tx, doorbell: doorbell)
+        return WorkerRings(rx: rx, exception: exception, tx: tx, handover: handover, doorbell: doorbell)
     }
     private static let instances = Mutex(0)
 

@@ -16,19 +16,25 @@ public final class MemoryPorts {
     private let queues: UnsafeMutablePointer<PolledQueue>
     private let doorbells: UnsafeMutablePointer<pe_doorbell>
     private let rings: [OpaquePointer]
+    private let peers: UnsafeMutablePointer<WorkerPeer>
+    private static let peerCapacity = 64
 
     /// - Parameters:
     ///   - name: unique among the process's rings, at most 20 characters.
     ///   - portCapacity: port indexes are below it.
     ///   - txCapacity: frames that can wait to be taken, a power of two; beyond, they are dropped.
+    ///   - worker: the worker that they are for, of `workers`; see ``join(_:)``.
     /// - Returns: nil when there is no memory for the rings.
-    public init?(name: String, portCapacity: Int = 64, txCapacity: UInt32 = 4096) {
+    public init?(
+        name: String, portCapacity: Int = 64, txCapacity: UInt32 = 4096, worker: Int = 0, workers: Int = 1
+    ) {
+        precondition(worker < workers && workers <= Self.peerCapacity)
         func ring(_ suffix: String, _ count: UInt32) -> OpaquePointer? {
             pe_ring_create("\(name)_\(suffix)", count, 1, -1)
         }
-        let made = [ring("rx", 1024), ring("ex", 1024), ring("tx", txCapacity)]
+        let made = [ring("rx", 1024), ring("ex", 1024), ring("tx", txCapacity), ring("ho", 1024)]
         rings = made.compactMap { $0 }
-        guard rings.count == 3 else {
+        guard rings.count == 4 else {
             for ring in rings { pe_ring_free(ring) }
             return nil
         }
@@ -41,10 +47,12 @@ public final class MemoryPorts {
         doorbells.initialize(repeating: pe_doorbell(), count: 2)
         _ = pe_doorbell_open(doorbells)
         _ = pe_doorbell_open(doorbells + 1)
+        peers = .allocate(capacity: workers)
+        peers.initialize(repeating: WorkerPeer(ring: rings[3], doorbell: doorbells), count: workers)
         io = WorkerIO(
-            worker: 0, rxRing: rings[0], exceptionRing: rings[1], txRing: rings[2], doorbell: doorbells,
+            worker: UInt16(worker), rxRing: rings[0], exceptionRing: rings[1], txRing: rings[2], doorbell: doorbells,
             hostDoorbell: doorbells + 1, portCapacity: UInt32(truncatingIfNeeded: portCapacity),
-            ports: words, polled: polled)
+            ports: words, polled: polled, peers: peers, peerCount: UInt16(workers))
     }
     deinit {
         for ring in rings {
@@ -54,9 +62,20 @@ public final class MemoryPorts {
         pe_doorbell_close(doorbells)
         pe_doorbell_close(doorbells + 1)
         doorbells.deallocate()
+        peers.deallocate()
         polled.deallocate()
         queues.deallocate()
         words.deallocate()
+    }
+
+    /// Lets the workers of these ports, by index, hand frames to each other; before any of them runs. They
+    /// must live as long as any of them is used.
+    public static func join(_ all: [MemoryPorts]) {
+        for one in all {
+            for (index, other) in all.enumerated() where index < Int(one.io.peerCount) {
+                one.peers[index] = WorkerPeer(ring: other.rings[3], doorbell: other.doorbells)
+            }
+        }
     }
 
     /// Makes a port able to send, or changes its MTU. Its record in the tables is the caller's.

@@ -19,7 +19,8 @@ public import CLinux
         @inlinable public init(rawValue: UInt8) { self.rawValue = rawValue }
         /// Takes chained buffers; without it the pipeline must linearise.
         public static let multiSegment = Features(rawValue: 1)
-        /// Several workers share its one tx queue: send with `pe_eth_tx_burst_shared`.
+        /// It has fewer tx queues than there are workers: those without one hand their frames to a
+        /// worker that has one, see ``WorkerIO/way(to:)``.
         public static let sharedQueue = Features(rawValue: 2)
         /// Marks received checksums good or bad in `ol_flags`.
         public static let rxChecksum = Features(rawValue: 4)
@@ -39,11 +40,12 @@ public import CLinux
         features: Features,
         ethdev: UInt16,
         txQueueCount: UInt8,
+        firstWorker: UInt8 = 0,
         mtu: UInt16
     ) {
         word =
             UInt64(kind.rawValue) | UInt64(features.rawValue) << 8 | UInt64(ethdev) << 16
-            | UInt64(txQueueCount) << 32 | UInt64(mtu) << 48
+            | UInt64(txQueueCount) << 32 | UInt64(firstWorker) << 40 | UInt64(mtu) << 48
     }
     @inlinable public static var none: PortIO { PortIO(word: 0) }
     @inlinable public var isKernel: Bool { word & 0xff == 2 }
@@ -54,9 +56,24 @@ public import CLinux
     @inlinable public var supportsMultiSegment: Bool { features.contains(.multiSegment) }
     /// DPDK's port id.
     @inlinable public var ethdev: UInt16 { UInt16(truncatingIfNeeded: word &>> 16) }
-    /// The queue worker `worker` sends on.
-    @inlinable public func txQueue(worker: UInt16) -> UInt16 {
-        features.contains(.sharedQueue) ? 0 : worker
+    @inlinable public var txQueueCount: UInt16 { UInt16(truncatingIfNeeded: word &>> 32 & 0xff) }
+    /// The worker that polls its first queue, and sends on its first where workers share queues.
+    @inlinable public var firstWorker: UInt16 { UInt16(truncatingIfNeeded: word &>> 40 & 0xff) }
+    /// How worker `worker` of `workerCount` sends: on a queue of its own, or through the worker that has
+    /// one for it. Workers take turns from ``firstWorker`` on.
+    @inlinable public func txQueue(worker: UInt16, of workerCount: UInt16) -> TxQueue {
+        if !features.contains(.sharedQueue) { return .own(worker) }
+        let rank = worker >= firstWorker
+            ? worker &- firstWorker : worker &+ workerCount &- firstWorker
+        let queues = max(1, txQueueCount)
+        if rank < queues { return .own(rank) }
+        let owner = firstWorker &+ rank % queues
+        return .of(worker: owner < workerCount ? owner : owner &- workerCount)
+    }
+    public enum TxQueue: Equatable {
+        case own(UInt16)
+        /// Hand the frames to this worker.
+        case of(worker: UInt16)
     }
     /// Largest layer 3 packet in bytes.
     @inlinable public var mtu: UInt16 { UInt16(truncatingIfNeeded: word &>> 48) }
@@ -89,12 +106,19 @@ public import CLinux
     @inlinable public subscript(index: Int) -> PolledQueue { base[index] }
 }
 
+/// How another worker is reached: the ring in which it takes frames to send for others (`mbuf.port` is the
+/// port), and what wakes it.
+public struct WorkerPeer: @unchecked Sendable {
+    public let ring: OpaquePointer
+    public let doorbell: UnsafeMutablePointer<pe_doorbell>
+}
+
 /// One worker's way to all ports; raw memory owned by ``PortRegistry``, which outlives the workers.
 ///
 /// ``online()`` once; per loop ``pollList()`` first (it also tells the registry that frames of
 /// older ports are gone), then `exceptionRing`, `rxRing` and the polled queues;
 /// `pe_doorbell_ring(hostDoorbell)` after enqueueing on `txRing`. An idle worker calls
-/// `pe_worker_wait(doorbell, rxRing, exceptionRing, microseconds)`; a worker that stops calls
+/// `pe_worker_wait(doorbell, rxRing, exceptionRing, handoverRing, microseconds)`; a worker that stops calls
 /// ``offline()``.
 @frozen public struct WorkerIO: @unchecked Sendable {
     public let worker: UInt16
@@ -104,13 +128,18 @@ public import CLinux
     public let exceptionRing: OpaquePointer
     /// Frames to any kernel port; `mbuf.port` is the destination's index.
     public let txRing: OpaquePointer
-    /// This worker's own, rung by the host-I/O thread.
+    /// This worker's own, rung by the host-I/O thread and by workers that hand frames over.
     public let doorbell: UnsafeMutablePointer<pe_doorbell>
     /// The host-I/O thread's, to ring after filling `txRing`.
     public let hostDoorbell: UnsafeMutablePointer<pe_doorbell>
     public let portCapacity: UInt32
     @usableFromInline let ports: UnsafeMutablePointer<UInt64>
     @usableFromInline let polled: UnsafeMutablePointer<PollSlot>
+    /// All workers, this one at its own place.
+    public let peers: UnsafePointer<WorkerPeer>
+    public let peerCount: UInt16
+    /// Frames that other workers hand to this one, because it has a tx queue of the port in `mbuf.port`.
+    public var handoverRing: OpaquePointer { peers[Int(worker)].ring }
 
     /// What the port is now; ``PortIO/none`` for an index out of range.
     @inlinable public func port(_ index: UInt16) -> PortIO {

@@ -60,8 +60,8 @@ public final class PortRegistry: @unchecked Sendable {
         self.observer = observer
         words = .allocate(capacity: hostIO.portCapacity)
         words.initialize(repeating: 0, count: hostIO.portCapacity)
-        slots = .allocate(capacity: environment.workerCount)
-        for worker in 0..<environment.workerCount {
+        slots = .allocate(capacity: hostIO.workerCount)
+        for worker in 0..<hostIO.workerCount {
             let count = PollSlot.queueCapacity * 2
             let banks = UnsafeMutablePointer<PolledQueue>.allocate(capacity: count)
             banks.initialize(
@@ -85,7 +85,9 @@ public final class PortRegistry: @unchecked Sendable {
             hostDoorbell: hostIO.doorbell,
             portCapacity: UInt32(hostIO.portCapacity),
             ports: words,
-            polled: slots + worker
+            polled: slots + worker,
+            peers: hostIO.peers,
+            peerCount: UInt16(truncatingIfNeeded: hostIO.workerCount)
         )
     }
 
@@ -140,7 +142,11 @@ public final class PortRegistry: @unchecked Sendable {
                 drainRings(worker: worker(of: port))
                 try publish(state, for: port.definition.name)
             }
-            if let device = port.device { EthernetDevicePort.close(device.id) }
+            if let device = port.device {
+                // What was handed over for it ends as a drop, before the index is another port's.
+                for worker in 0..<hostIO.workerCount { drainHandover(worker: worker) }
+                EthernetDevicePort.close(device.id)
+            }
         }
     }
 
@@ -165,7 +171,7 @@ public final class PortRegistry: @unchecked Sendable {
 
     /// The worker that reads a port: an exception TAP has its parent's.
     func worker(of port: Port) -> Int {
-        Int(port.definition.exceptionOf ?? port.index) % environment.workerCount
+        Int(port.definition.exceptionOf ?? port.index) % hostIO.workerCount
     }
 }
 
@@ -173,7 +179,8 @@ public final class PortRegistry: @unchecked Sendable {
 
 extension PortRegistry {
     private func openDevice(_ port: Port) throws(PortError) {
-        let device = try EthernetDevicePort.open(port.definition, environment: environment)
+        let device = try EthernetDevicePort.open(
+            port.definition, environment: environment, workerCount: hostIO.workerCount)
         port.device = device
         for warning in device.warnings { observer(.warning(port.index, warning)) }
         let word = PortIO(
@@ -181,6 +188,7 @@ extension PortRegistry {
             features: device.features,
             ethdev: device.id,
             txQueueCount: UInt8(clamping: device.txQueueCount),
+            firstWorker: UInt8(truncatingIfNeeded: worker(of: port)),
             mtu: device.mtu
         )
         pe_store64(words + Int(port.index), word.word)
@@ -259,7 +267,7 @@ extension PortRegistry {
     /// waits until every running worker has seen it: then none uses what was valid before.
     private func publish(_ state: borrowing State, for name: String) throws(PortError) {
         let ports = state.ports.values.sorted { $0.index < $1.index }
-        for worker in 0..<environment.workerCount {
+        for worker in 0..<hostIO.workerCount {
             let slot = slots + worker
             let next = slot.pointee.generation &+ 1
             let bank = slot.pointee.banks + Int(next & 1) * PollSlot.queueCapacity
@@ -267,7 +275,7 @@ extension PortRegistry {
             for port in ports {
                 guard let device = port.device else { continue }
                 for queue in 0..<device.rxQueueCount
-                where (Int(port.index) + Int(queue)) % environment.workerCount == worker
+                where (Int(port.index) + Int(queue)) % hostIO.workerCount == worker
                     && count < PollSlot.queueCapacity
                 {
                     bank[count] = PolledQueue(
@@ -291,7 +299,7 @@ extension PortRegistry {
     }
 
     private func waitForWorkers(_ name: String) throws(PortError) {
-        for worker in 0..<environment.workerCount {
+        for worker in 0..<hostIO.workerCount {
             let slot = slots + worker
             var waited = 0
             while true {
@@ -314,8 +322,12 @@ extension PortRegistry {
 
     /// Waits until a running worker has taken what its rings hold now.
     private func drainRings(worker: Int) {
+        drain([hostIO.rings[worker].exception, hostIO.rings[worker].rx], worker: worker)
+    }
+    private func drainHandover(worker: Int) { drain([hostIO.rings[worker].handover], worker: worker) }
+    private func drain(_ held: [OpaquePointer], worker: Int) {
         let rings = hostIO.rings[worker]
-        for ring in [rings.exception, rings.rx] {
+        for ring in held {
             let target = pe_ring_consumed(ring) &+ pe_ring_count(ring)
             for _ in 0..<20_000 {
                 let isRunning = pe_load64(&(slots + worker).pointee.seen) != .max

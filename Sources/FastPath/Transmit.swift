@@ -102,12 +102,17 @@ extension Pipeline {
         let packets = packets(of: lane)
         let count = lane.pointee.count
         let io = lane.pointee.io
-        let queue = io.txQueue(worker: memory.pointee.index)
+        var queue = memory.pointee.index
+        if io.features.contains(.sharedQueue) {
+            switch io.txQueue(worker: queue, of: memory.pointee.io.peerCount) {
+            case .own(let own): queue = own
+            case .of(let owner):
+                handOver(index, to: owner)
+                return
+            }
+        }
         let wanted = UInt16(truncatingIfNeeded: count)
-        let sent = Int(
-            io.features.contains(.sharedQueue)
-                ? pe_eth_tx_burst_shared(io.ethdev, queue, packets, wanted)
-                : pe_eth_tx_burst(io.ethdev, queue, packets, wanted))
+        let sent = Int(pe_eth_tx_burst(io.ethdev, queue, packets, wanted))
         var byteCount = lane.pointee.byteCount
         if sent < count {
             var index = sent
@@ -127,6 +132,47 @@ extension Pipeline {
         lane.pointee.count = 0
         lane.pointee.byteCount = 0
         memory.pointee.dirtyEthdevs &= ~(1 &<< UInt64(truncatingIfNeeded: index))
+    }
+
+    /// Gives an ethdev's lane to the worker that has a queue for it. One ring for each worker that takes: a
+    /// flow, which has one worker, keeps its order.
+    @inline(never)
+    private func handOver(_ index: Int, to worker: UInt16) {
+        let lane = lane(index)
+        let packets = packets(of: lane)
+        let count = lane.pointee.count
+        var position = 0
+        while position < count {
+            packets[position].pointee.port = lane.pointee.port
+            position = position &+ 1
+        }
+        let peer = memory.pointee.io.peers[Int(worker)]
+        // Counted before the other can count it as taken.
+        memory.pointee.counters.add(.handedOver, UInt64(truncatingIfNeeded: count))
+        let given = Int(pe_ring_enqueue_burst(peer.ring, packets, UInt32(truncatingIfNeeded: count)))
+        if given != 0 { pe_doorbell_ring(peer.doorbell) }
+        if given < count {
+            memory.pointee.counters.add(.takenOver, UInt64(truncatingIfNeeded: count &- given))
+            reject(packets + given, count &- given, .transmitFailed)
+        }
+        lane.pointee.count = 0
+        lane.pointee.byteCount = 0
+        memory.pointee.dirtyEthdevs &= ~(1 &<< UInt64(truncatingIfNeeded: index))
+    }
+
+    /// Sends what other workers handed over, `count` packets in `memory.received`.
+    @inline(never)
+    func sendHandedOver(_ count: Int) {
+        memory.pointee.counters.add(.takenOver, UInt64(truncatingIfNeeded: count))
+        var index = 0
+        while index < count {
+            let packet = Packet(memory.pointee.received[index])
+            index = index &+ 1
+            let port = packet.port
+            send(packet, to: port, memory.pointee.io.port(port))
+        }
+        transmit()
+        if memory.pointee.side.discarded != 0 { drainDiscarded() }
     }
 
     /// Hands a lane to the host-I/O thread. This worker is the ring's only producer, so what is free

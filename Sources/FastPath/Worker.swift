@@ -137,6 +137,7 @@ public final class Worker: @unchecked Sendable {
     public func finish() {
         memory.pointee.reader.quiescent()
         memory.pipeline.finish()
+        memory.takeHandedOver()
         memory.pointee.reader.offline()
     }
 
@@ -203,12 +204,14 @@ extension UnsafeMutablePointer<WorkerMemory> {
             }
         }
         pipeline.finish()
+        takeHandedOver()
         pointee.reader.offline()
         pointee.io.offline()
         pe_store32(&pointee.isRunning, 0)
     }
 
-    /// One loop: the host's frames, kernel ports, ethdevs. Returns how many packets came.
+    /// One loop: the host's frames, kernel ports, what other workers hand over, ethdevs. Returns how many
+    /// packets came.
     @inline(__always)
     func poll() -> Int {
         let io = pointee.io
@@ -226,7 +229,9 @@ extension UnsafeMutablePointer<WorkerMemory> {
             countReceived(fromKernel)
             pipeline.run(fromKernel)
         }
-        var total = fromHost &+ fromKernel
+        let handedOver = Int(pe_ring_dequeue_burst(io.handoverRing, pointee.received, burst))
+        if handedOver != 0 { pipeline.sendHandedOver(handedOver) }
+        var total = fromHost &+ fromKernel &+ handedOver
         var index = 0
         while index < list.count {
             total = total &+ pollEthdev(list[index], pipeline)
@@ -234,6 +239,17 @@ extension UnsafeMutablePointer<WorkerMemory> {
         }
         pipeline.background()
         return total
+    }
+
+    /// Sends what was handed over until now: at the end, nobody comes for it any more.
+    @inline(never)
+    func takeHandedOver() {
+        let burst = UInt32(truncatingIfNeeded: WorkerMemory.burst)
+        while true {
+            let count = Int(pe_ring_dequeue_burst(pointee.io.handoverRing, pointee.received, burst))
+            if count == 0 { return }
+            pipeline.sendHandedOver(count)
+        }
     }
 
     @inline(never)
@@ -313,7 +329,7 @@ extension UnsafeMutablePointer<WorkerMemory> {
         if wait == 0 { return }
         let io = pointee.io
         pointee.reader.offline()
-        pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, wait)
+        pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, io.handoverRing, wait)
     }
 }
 

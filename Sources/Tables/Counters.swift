@@ -28,12 +28,14 @@ public enum TotalCounter: Int, CaseIterable, Sendable {
     case waiting
     /// Flooded packets that had copies left when their turn's budget was used up.
     case floodsContinued
+    /// Packets handed to another worker, which has a queue of their port, and packets taken from others.
+    case handedOver, takenOver
 
     /// What gateways, suppression and the lanes behind them count.
     public static let services: [TotalCounter] = [
         .arpSuppressed, .ndSuppressed, .arpAnswered, .ndAnswered, .echoAnswered, .icmpErrors,
         .icmpLimited, .neighborEvents, .neighborRingFull, .probesSent, .waited, .fragmented, .waiting,
-        .floodsContinued,
+        .floodsContinued, .handedOver, .takenOver,
     ]
 
     /// Words kept for totals in memory.
@@ -148,7 +150,15 @@ public final class Counters {
     }
     deinit { pe_pages_free(memory, byteCount) }
 
-    public func total(_ counter: TotalCounter) -> UInt64 { workers.reduce(0) { $0 &+ $1.value(counter) } }
+    /// Over all workers. What waits (``TotalCounter/waiting``) is also what is on its way from one worker to
+    /// another.
+    public func total(_ counter: TotalCounter) -> UInt64 {
+        let sum = workers.reduce(0) { $0 &+ $1.value(counter) }
+        if counter != .waiting { return sum }
+        // In this order, since both rise meanwhile.
+        let taken = total(.takenOver)
+        return sum &+ total(.handedOver) &- taken
+    }
     public func total(_ reason: DropReason) -> UInt64 { workers.reduce(0) { $0 &+ $1.value(reason) } }
     public func total(port: UInt16, _ counter: PortCounter) -> UInt64 {
         workers.reduce(0) { $0 &+ $1.value(port: port, counter) }

@@ -108,7 +108,7 @@ extension KernelAndDevicePorts {
                 fill(frame, [UInt8](repeating: UInt8(value), count: 64))
                 frames.append(frame)
             }
-            #expect(pe_eth_tx_burst(first.ethdev, first.txQueue(worker: 0), &frames, 20) == 20)
+            #expect(pe_eth_tx_burst(first.ethdev, 0, &frames, 20) == 20)
             var received = frames
             #expect(pe_eth_rx_burst(second.ethdev, 0, &received, 20) == 20)
             #expect(
@@ -124,7 +124,7 @@ extension KernelAndDevicePorts {
             defer { pe_ring_free(a); pe_ring_free(b) }
             let device = try EthernetDevicePort.open(
                 PortDefinition(name: "rs\(getpid())", source: .rings(receive: a, transmit: b)),
-                environment: TestEnvironment.shared)
+                environment: TestEnvironment.shared, workerCount: 1)
             defer { EthernetDevicePort.close(device.id) }
             let pair = try Pair()
             let world = pair.world

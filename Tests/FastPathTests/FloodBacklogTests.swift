@@ -213,7 +213,8 @@ struct Storm {
         let vni = try #require(VNI(999))
         var taken: [UInt16] = []
         while taken.last != world.domain, taken.count < 60 {
-            taken.append(try world.tables.addDomain(BridgeDomain(vni: VNI(UInt32(2000 + taken.count)) ?? vni, vxlanPort: 4789)))
+            let next = BridgeDomain(vni: VNI(UInt32(2000 + taken.count)) ?? vni, vxlanPort: 4789)
+            taken.append(try world.tables.addDomain(next))
         }
         #expect(taken.last == world.domain)
         for domain in taken { try world.setFlood(circuits: [], tunnels: storm.tunnels, domain: domain) }

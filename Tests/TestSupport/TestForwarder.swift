@@ -68,7 +68,7 @@ public final class TestForwarder: @unchecked Sendable {
                 for index in 0..<got { burst[index].pointee.port = queue.port }
                 count += forward(burst, got)
             }
-            if count == 0, sleeps { pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, 1000) }
+            if count == 0, sleeps { pe_worker_wait(io.doorbell, io.rxRing, io.exceptionRing, io.handoverRing, 1000) }
         }
         while true {
             let count =
@@ -97,7 +97,7 @@ public final class TestForwarder: @unchecked Sendable {
                     UInt32(
                         pe_eth_tx_burst(
                             port.ethdev,
-                            port.txQueue(worker: io.worker),
+                            port.features.contains(.sharedQueue) ? 0 : io.worker,
                             burst + index,
                             1
                         )

@@ -29,6 +29,9 @@ public final class World {
     public let tables: ForwardingTables
     public let ports: MemoryPorts
     public let worker: Worker
+    /// Worker ``worker`` and, with ``Options/workers``, others; each with ports of its own.
+    public let workers: [Worker]
+    public let workerPorts: [MemoryPorts]
     public let packets: Pool
     public let headers: Pool
     /// Domain of VNI 110.
@@ -47,6 +50,7 @@ public final class World {
         public var headerCount = 2047
         public var txCapacity: UInt32 = 4096
         public var idle = IdlePolicy.poll
+        public var workers = 1
         public var limits = TableLimits(
             macs: 1024, domains: 64, vteps: 1024, circuits: 1024, ports: 1024, floodTargets: 1024)
         public init() {}
@@ -55,15 +59,29 @@ public final class World {
     public init(_ options: Options = Options()) throws {
         packets = Pool(count: options.packetCount)
         headers = Pool(count: options.headerCount, dataRoom: 256)
-        tables = try ForwardingTables(limits: options.limits)
-        guard let ports = MemoryPorts(
-            name: "world\(World.number())", portCapacity: options.limits.ports,
-            txCapacity: options.txCapacity)
-        else { throw TableError.outOfMemory(table: "rings", byteCount: 0) }
-        self.ports = ports
-        worker = Worker(
-            index: 0, io: ports.io, tables: tables, packets: packets.pointer, headers: headers.pointer,
-            idle: options.idle, usesClock: false)
+        var limits = options.limits
+        limits.workers = options.workers
+        let tables = try ForwardingTables(limits: limits)
+        self.tables = tables
+        let name = "world\(World.number())"
+        let ports = try (0..<options.workers).map { index in
+            guard let ports = MemoryPorts(
+                name: index == 0 ? name : "\(name)_\(index)", portCapacity: limits.ports,
+                txCapacity: options.txCapacity, worker: index, workers: options.workers)
+            else { throw TableError.outOfMemory(table: "rings", byteCount: 0) }
+            return ports
+        }
+        MemoryPorts.join(ports)
+        let (packets, headers) = (self.packets, self.headers)
+        let workers = ports.enumerated().map { index, ports in
+            Worker(
+                index: index, io: ports.io, tables: tables, packets: packets.pointer,
+                headers: headers.pointer, idle: options.idle, usesClock: false)
+        }
+        workerPorts = ports
+        self.workers = workers
+        self.ports = ports[0]
+        worker = workers[0]
         tables.outerHeader.zeroChecksumIPv6 = options.zeroChecksumIPv6
         try tables.setEndpoints([World.local4, World.local6], vxlanPorts: [4789, options.vxlanPort])
         guard let vni = VNI(options.vni) else { preconditionFailure("a VNI has 24 bits") }
@@ -87,7 +105,7 @@ public final class World {
         partner: UInt16 = PortEntry.none
     ) throws {
         try tables.setPort(index, PortEntry(role: role, mtu: mtu, mac: mac, partner: partner))
-        ports.setPort(index, mtu: mtu, features: features)
+        for ports in workerPorts { ports.setPort(index, mtu: mtu, features: features) }
     }
     /// A circuit on a port that is made on first use.
     @discardableResult

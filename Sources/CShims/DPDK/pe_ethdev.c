@@ -52,6 +52,10 @@ int pe_eth_configure(uint16_t port, const pe_eth_config *c) {
     conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
     conf.rx_adv_conf.rss_conf.rss_hf =
         dev.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+    // Of a tunnel's packets the inner headers, where the device can; else the outer UDP source port, into
+    // which every VXLAN sender hashes them.
+    if ((dev.flow_type_rss_offloads & RTE_ETH_RSS_LEVEL_INNERMOST) == RTE_ETH_RSS_LEVEL_INNERMOST)
+      conf.rx_adv_conf.rss_conf.rss_hf |= RTE_ETH_RSS_LEVEL_INNERMOST;
   }
   return rte_eth_dev_configure(port, c->rx_queues, c->tx_queues, &conf);
 }

@@ -5,7 +5,6 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
-#include <rte_spinlock.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,15 +28,6 @@ uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n)
 uint16_t pe_eth_tx_burst(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
   return rte_eth_tx_burst(port, queue, MBUFS(m), n);
 }
-static rte_spinlock_t shared_queue[RTE_MAX_ETHPORTS];
-uint16_t pe_eth_tx_burst_shared(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
-  if (port >= RTE_MAX_ETHPORTS) return 0;
-  rte_spinlock_lock(&shared_queue[port]);
-  uint16_t sent = rte_eth_tx_burst(port, queue, MBUFS(m), n);
-  rte_spinlock_unlock(&shared_queue[port]);
-  return sent;
-}
-
 int pe_doorbell_open(pe_doorbell *bell) {
   *bell = (pe_doorbell){.eventfd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
   return bell->eventfd < 0 ? -errno : 0;
@@ -66,9 +56,9 @@ void pe_doorbell_disarm(pe_doorbell *bell) {
   ssize_t ignored = read(bell->eventfd, &count, sizeof count);
   (void)ignored;
 }
-void pe_worker_wait(pe_doorbell *own, const pe_ring *a, const pe_ring *b, uint32_t microseconds) {
+void pe_worker_wait(pe_doorbell *own, const pe_ring *a, const pe_ring *b, const pe_ring *c, uint32_t microseconds) {
   pe_doorbell_arm(own);
-  if (pe_ring_count(a) == 0 && pe_ring_count(b) == 0) {
+  if (pe_ring_count(a) == 0 && pe_ring_count(b) == 0 && pe_ring_count(c) == 0) {
     struct pollfd event = {.fd = own->eventfd, .events = POLLIN};
     struct timespec limit = {.tv_sec = microseconds / 1000000, .tv_nsec = (microseconds % 1000000) * 1000L};
     ppoll(&event, 1, &limit, NULL);

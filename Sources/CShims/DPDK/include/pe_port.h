@@ -19,8 +19,6 @@ PE_BURST uint32_t pe_ring_capacity(const pe_ring *ring);
 PE_BURST uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
 /// Sends up to n frames; returns how many the driver took (the rest stays the caller's).
 PE_BURST uint16_t pe_eth_tx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
-/// The same on a queue that several workers share: one at a time.
-PE_BURST uint16_t pe_eth_tx_burst_shared(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
 
 /// Nanoseconds since some start, by the time stamp counter.
 PE_BURST uint64_t pe_clock_nanoseconds(void);
@@ -41,8 +39,9 @@ PE_BURST void pe_doorbell_ring(pe_doorbell *bell);
 PE_BURST void pe_doorbell_arm(pe_doorbell *bell);
 /// Says "I am awake" and forgets pending wake-ups.
 PE_BURST void pe_doorbell_disarm(pe_doorbell *bell);
-/// Sleeps up to `microseconds` unless one of the two rings has frames; returns at once when rung.
-PE_BURST void pe_worker_wait(pe_doorbell *own, const pe_ring *a, const pe_ring *b, uint32_t microseconds);
+/// Sleeps up to `microseconds` unless one of the three rings has frames; returns at once when rung.
+PE_BURST void pe_worker_wait(pe_doorbell *own, const pe_ring *a, const pe_ring *b, const pe_ring *c,
+                             uint32_t microseconds);
 
 /// Position of the consumer: how many buffers were taken ever, modulo 2^32.
 uint32_t pe_ring_consumed(const pe_ring *ring);
