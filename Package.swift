@@ -23,7 +23,7 @@ let linuxHeaders: [CSetting] = [
     .define("_GNU_SOURCE"),
     .unsafeFlags(["-isystem", "/usr/include/libnl3", "-march=\(architecture)", "-O2"]),
 ]
-let linuxLibraries = ["nl-3", "nl-route-3"].map { LinkerSetting.linkedLibrary($0) }
+let linuxLibraries = ["nl-3", "nl-route-3", "numa"].map { LinkerSetting.linkedLibrary($0) }
 
 /// Targets that a worker's burst runs through: AVX2 in the C shims, optimised in debug builds too
 /// (fifteen times faster there; tests push many packets).

@@ -46,12 +46,15 @@ public struct Configuration: Hashable, Sendable {
     public struct Dataplane: Hashable, Sendable {
         public enum Hugepages: String, Hashable, Sendable, CaseIterable { case auto, always, never }
         public enum IdlePolicy: String, Hashable, Sendable, CaseIterable { case poll, adaptive }
+        /// Where memory lies on a machine of several NUMA nodes: see FastPath's Placement.
+        public enum NUMA: String, Hashable, Sendable, CaseIterable { case auto, interleave, local, off }
         public var mainLcore: Int = 0
         public var workerLcores: [Int] = [1]
         public var hugepages: Hugepages = .auto
         /// Megabytes that EAL reserves; nil computes them from the buffers.
         public var memoryMegabytes: Int?
         public var mbufs: Int = 16384
+        public var numa: NUMA = .auto
         public var idle: IdlePolicy = .adaptive
         public var limits = Limits()
         /// Extra EAL arguments.

@@ -25,21 +25,43 @@ public struct EnvironmentError: Error, Equatable, CustomStringConvertible {
 /// goes on with its own work.
 public final class Environment: @unchecked Sendable {
     public let options: EnvironmentOptions
-    /// Buffers for received packets: ``EnvironmentOptions/bufferCount`` of them.
+    /// Buffers for received packets: ``EnvironmentOptions/bufferCount`` of them, on each node that has any.
     public let packets: OpaquePointer
     /// Small buffers for flood headers and clones.
     public let headers: OpaquePointer
+    /// By NUMA node; empty when there is one pool for all.
+    private let pools: [Int: Pools]
+    /// Nodes whose pools had to be elsewhere.
+    public let misplacedNodes: [Int]
     /// Whether packet memory is in huge pages.
     public let usesHugepages: Bool
     public var workerCount: Int { options.workerCPUs.count }
 
     private static let started = Mutex(false)
 
-    private init(options: EnvironmentOptions, packets: OpaquePointer, headers: OpaquePointer) {
+    private struct Pools {
+        let packets: OpaquePointer
+        let headers: OpaquePointer
+        let isMisplaced: Bool
+    }
+
+    private init(options: EnvironmentOptions, first: Pools, pools: [Int: Pools]) {
         self.options = options
-        self.packets = packets
-        self.headers = headers
+        packets = first.packets
+        headers = first.headers
+        self.pools = pools
+        misplacedNodes = pools.filter(\.value.isMisplaced).keys.sorted()
         usesHugepages = pe_eal_has_hugepages() != 0
+    }
+
+    /// Buffers for a device on a node; those of another where that one has none.
+    public func packets(node: Int) -> OpaquePointer { pools[node]?.packets ?? packets }
+    /// Buffers for a worker's own packets, on its node.
+    public func packets(worker: Int) -> OpaquePointer { pools[memoryNode(worker: worker)]?.packets ?? packets }
+    public func headers(worker: Int) -> OpaquePointer { pools[memoryNode(worker: worker)]?.headers ?? headers }
+    /// The node that a worker's memory is to come from; -1 is anywhere.
+    public func memoryNode(worker: Int) -> Int {
+        options.workerMemory.indices.contains(worker) ? options.workerMemory[worker] : -1
     }
 
     /// Starts EAL and creates the pools; the caller's CPU affinity stays what it was.
@@ -72,13 +94,12 @@ public final class Environment: @unchecked Sendable {
         // EAL keeps pointers into argv, so it is not freed.
         let rc = pe_eal_init(Int32(arguments.count), &argv)
         guard rc == 0 else { throw refusal(errno: -rc, arguments: arguments) }
-        let packets = try makePool("pe_packets", options.bufferCount, dataRoom: options.dataRoom)
-        let headers = try makePool(
-            "pe_headers",
-            options.headerCount ?? options.bufferCount,
-            dataRoom: EnvironmentOptions.headroom + EnvironmentOptions.headerRoom
-        )
-        return Environment(options: options, packets: packets, headers: headers)
+        var pools: [Int: Pools] = [:]
+        for node in options.poolNodes { pools[node] = try makePools(options, node: node) }
+        guard let first = options.poolNodes.first.flatMap({ pools[$0] }) else {
+            return Environment(options: options, first: try makePools(options, node: -1), pools: [:])
+        }
+        return Environment(options: options, first: first, pools: pools)
     }
 
     /// Runs `entry(argument)` on worker `worker`'s lcore.
@@ -164,16 +185,40 @@ extension Environment {
         )
     }
 
+    /// Both pools of a node; of any where it has no room.
+    private static func makePools(
+        _ options: EnvironmentOptions, node: Int
+    ) throws(EnvironmentError) -> Pools {
+        let suffix = node < 0 ? "" : "_\(node)"
+        let headerRoom = EnvironmentOptions.headroom + EnvironmentOptions.headerRoom
+        let headerCount = options.headerCount ?? options.bufferCount
+        do throws(EnvironmentError) {
+            return Pools(
+                packets: try makePool(
+                    "pe_packets\(suffix)", options.bufferCount, dataRoom: options.dataRoom, node: node),
+                headers: try makePool("pe_headers\(suffix)", headerCount, dataRoom: headerRoom, node: node),
+                isMisplaced: false)
+        } catch {
+            guard node >= 0 else { throw error }
+            return Pools(
+                packets: try makePool(
+                    "pe_packets\(suffix)_any", options.bufferCount, dataRoom: options.dataRoom, node: -1),
+                headers: try makePool("pe_headers\(suffix)_any", headerCount, dataRoom: headerRoom, node: -1),
+                isMisplaced: true)
+        }
+    }
+
     private static func makePool(
         _ name: String,
         _ wanted: Int,
-        dataRoom: Int
+        dataRoom: Int,
+        node: Int
     ) throws(EnvironmentError) -> OpaquePointer {
         // A mempool's ring has a power of two minus one places: one buffer less saves half the
         // ring.
         let count = wanted & (wanted - 1) == 0 ? wanted - 1 : wanted
         let cache = min(256, count / 8)
-        let pool = pe_pool_create(name, UInt32(count), UInt32(cache), UInt16(dataRoom), -1)
+        let pool = pe_pool_create(name, UInt32(count), UInt32(cache), UInt16(dataRoom), Int32(node))
         guard let pool else {
             throw EnvironmentError(
                 kind: .outOfMemory,

@@ -20,6 +20,10 @@ public struct EnvironmentOptions: Sendable {
     public var largestMTU = 1500
     /// Memory in MB that EAL reserves; nil computes it from the buffers.
     public var memoryMegabytes: Int?
+    /// NUMA nodes with pools of buffers of their own (``Placement/poolNodes``); none: one pool anywhere.
+    public var poolNodes: [Int] = []
+    /// The node of each worker's own memory (``Placement/workerMemory``); -1 or missing: anywhere.
+    public var workerMemory: [Int] = []
     /// PCI addresses EAL may probe; none: no PCI bus at all.
     public var pciAddresses: [String] = []
     /// EAL arguments given verbatim, behind all others.
@@ -42,7 +46,7 @@ public struct EnvironmentOptions: Sendable {
         let packet = dataRoom + 256
         let header = Self.headroom + Self.headerRoom + 256
         let bytes = bufferCount * packet + (headerCount ?? bufferCount) * header
-        return Self.driverMegabytes + bytes >> 20 + 1
+        return Self.driverMegabytes + max(1, poolNodes.count) * (bytes >> 20 + 1)
     }
     /// Rings, tables and queues of the drivers, generously: untouched pages cost nothing.
     static let driverMegabytes = 96

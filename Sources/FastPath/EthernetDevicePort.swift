@@ -165,7 +165,7 @@ enum EthernetDevicePort {
         }
         limitMTU(info, &opened)
         try apply(info, definition, &opened)
-        try setUpQueues(opened, definition, environment)
+        try setUpQueues(opened, definition, environment.packets(node: Int(info.socket)))
         try check(pe_eth_start(id), "start it", definition)
         try settle(definition, &opened)
         return opened
@@ -204,14 +204,14 @@ enum EthernetDevicePort {
     private static func setUpQueues(
         _ opened: OpenedEthernetDevice,
         _ definition: PortDefinition,
-        _ environment: Environment
+        _ pool: OpaquePointer
     ) throws(PortError) {
         var rx = rxDescriptors
         var tx = txDescriptors
         try check(pe_eth_adjust_descriptors(opened.id, &rx, &tx), "size its queues", definition)
         for queue in 0..<opened.rxQueueCount {
             try check(
-                pe_eth_rx_queue_setup(opened.id, queue, rx, environment.packets),
+                pe_eth_rx_queue_setup(opened.id, queue, rx, pool),
                 "set up a receive queue",
                 definition
             )

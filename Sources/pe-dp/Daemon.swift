@@ -42,6 +42,7 @@ final class Daemon: @unchecked Sendable {
     private var fpm: FPMServer?
     private var admin: AdminServer?
     private(set) var workers: [Worker] = []
+    private(set) var placement: Placement?
     private(set) var shadowCounts = ShadowCounts()
     /// VRFs whose kernel device is there, of pe-dp's own making or found.
     private(set) var vrfDevices: Set<String> = []
@@ -161,6 +162,12 @@ final class Daemon: @unchecked Sendable {
         options.memoryMegabytes = dataplane.memoryMegabytes
         options.extraArguments = dataplane.eal
         options.filePrefix = "pe-dp-\(getpid())"
+        let placement = HostView().placement(for: configuration)
+        self.placement = placement
+        options.poolNodes = placement.poolNodes
+        options.workerMemory = placement.workerMemory
+        for warning in placement.warnings { logger.warning("\(warning.message); \(warning.remedy)") }
+        placeTables(placement.tables)
         let environment = try Environment.start(options)
         self.environment = environment
         logger.info(
@@ -170,6 +177,21 @@ final class Daemon: @unchecked Sendable {
                 "hugepages": "\(environment.usesHugepages)",
             ])
         return environment
+    }
+
+    /// From here on tables take their pages from these nodes.
+    private func placeTables(_ tables: Placement.Tables) {
+        let nodes: [Int32] =
+            switch tables {
+            case .anywhere: []
+            case .node(let node): [Int32(clamping: node)]
+            case .interleaved(let nodes): nodes.map { Int32(clamping: $0) }
+            }
+        let result = pe_pages_place(nodes, UInt32(nodes.count))
+        if result < 0, !nodes.isEmpty {
+            let reason = String(cString: strerror(-result))
+            logger.warning("tables are not placed on NUMA nodes \(nodes): \(reason)")
+        }
     }
 
     /// Opens all ports, then their exception TAPs.
@@ -279,8 +301,9 @@ final class Daemon: @unchecked Sendable {
         let idle: IdlePolicy = configuration.dataplane.idle == .poll ? .poll : .adaptive
         for index in 0..<environment.workerCount {
             let worker = Worker(
-                index: index, io: registry.workerIO(index), tables: tables, packets: environment.packets,
-                headers: environment.headers, idle: idle)
+                index: index, io: registry.workerIO(index), tables: tables,
+                packets: environment.packets(worker: index), headers: environment.headers(worker: index),
+                idle: idle)
             try environment.launch(worker: index, entry: Worker.entry, argument: worker.argument)
             workers.append(worker)
         }

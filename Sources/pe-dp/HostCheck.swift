@@ -32,6 +32,7 @@ struct HostCheck {
         check.checkPrivileges()
         check.checkProcessor()
         check.checkMemory()
+        check.checkPlacement()
         check.checkTUN()
         check.checkKernel()
         check.checkNamespaces()

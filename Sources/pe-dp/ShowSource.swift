@@ -17,6 +17,8 @@ struct ShowSource {
     let statuses: [UInt16: PortStatus]
     let shadow: ShadowCounts
     let now: Instant
+    /// Where workers and their memory are; nil in a replay.
+    var placement: Placement?
 
     func answer(_ topic: ShowTopic, filter: ShowFilter = ShowFilter()) -> ShowAnswer {
         switch topic {
@@ -136,12 +138,16 @@ struct ShowSource {
         for (index, view) in tables.counters.workers.enumerated() {
             let busy = view.value(.busyPolls), idle = view.value(.idlePolls)
             let packets = view.value(.received)
-            rows.append(
-                LcoreRow(
-                    lcore: index + 1, role: "worker",
-                    cpu: index < dataplane.workerLcores.count ? dataplane.workerLcores[index] : nil,
-                    busy: busy + idle == 0 ? 0 : Double(busy) / Double(busy + idle), polls: busy &+ idle,
-                    packets: packets, burstSize: busy == 0 ? 0 : Double(packets) / Double(busy)))
+            var row = LcoreRow(
+                lcore: index + 1, role: "worker",
+                cpu: index < dataplane.workerLcores.count ? dataplane.workerLcores[index] : nil,
+                busy: busy + idle == 0 ? 0 : Double(busy) / Double(busy + idle), polls: busy &+ idle,
+                packets: packets, burstSize: busy == 0 ? 0 : Double(packets) / Double(busy))
+            if let placement, index < placement.workerNodes.count {
+                row.node = placement.workerNodes[index] >= 0 ? placement.workerNodes[index] : nil
+                row.memoryNode = placement.workerMemory[index] >= 0 ? placement.workerMemory[index] : nil
+            }
+            rows.append(row)
         }
         return rows
     }
@@ -169,7 +175,7 @@ struct DaemonShow: ShowProvider {
             let source = ShowSource(
                 state: state, compiler: compiler, numbering: daemon.numbering,
                 statuses: daemon.registry?.allStatus() ?? [:], shadow: daemon.shadowCounts,
-                now: ControlLoop.monotonic())
+                now: ControlLoop.monotonic(), placement: daemon.placement)
             reply(source.answer(topic, filter: filter))
         }
         if asked != true { reply(.empty(topic)) }

@@ -81,6 +81,28 @@ final class FakeHost {
         return problem
     }
 
+    @Test("a NIC on another NUMA node than the worker: a warning that names the CPU to use") func placement() throws {
+        host.write("/sys/devices/system/node/online", "0-1\n")
+        for node in 0..<2 {
+            let folder = "/sys/devices/system/node/node\(node)"
+            host.write("\(folder)/cpulist", node == 0 ? "0-1\n" : "2-3\n")
+            host.write("\(folder)/meminfo", "Node \(node) MemTotal:       32768000 kB\nNode \(node) MemFree: 1 kB\n")
+            host.write("\(folder)/distance", node == 0 ? "10 21\n" : "21 10\n")
+        }
+        host.write("/sys/class/net/eth1/device/numa_node", "1\n")
+        host.write("/proc/self/status", "CapEff:\t000001ffffffffff\nCpus_allowed_list:\t0-3\n")
+        let topology = HostView(root: host.root).topology
+        #expect(topology.nodes.map(\.id) == [0, 1])
+        #expect(topology.nodes.map(\.megabytes) == [32_000, 32_000])
+        #expect(topology.nodes[1].distances == [0: 21, 1: 10])
+        #expect(topology.allowed == [0, 1, 2, 3])
+        let findings = host.check(configuration)
+        let numa = findings.filter { $0.check == "numa" }
+        #expect(numa.map(\.severity) == [.warning])
+        #expect(numa.first?.message.contains("port up0 is on NUMA node 1") == true)
+        #expect(numa.first?.remedy == "dataplane.lcores.workers: [2]")
+    }
+
     @Test("a host with everything has no problem") func complete() {
         let findings = host.check(configuration)
         #expect(findings.filter { $0.severity != .ok } == [])

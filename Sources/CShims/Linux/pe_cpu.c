@@ -4,6 +4,9 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
+#include <errno.h>
+#include <numa.h>
+#include <numaif.h>
 #include <sys/mman.h>
 
 // Adding 32-bit words in 64 bits cannot overflow: a frame has 64 KiB.
@@ -60,6 +63,26 @@ uint64_t pe_checksum_sum(const void *p, size_t n) {
 
 static size_t rounded(size_t n) { return (n + (2u << 20) - 1) & ~((size_t)(2u << 20) - 1); }
 
+static struct bitmask *interleaved;
+static int single_node = -1;
+
+int pe_pages_place(const int32_t *nodes, uint32_t count) {
+  if (numa_available() < 0) return -ENOSYS;
+  for (uint32_t i = 0; i < count; i++)
+    if (nodes[i] < 0 || nodes[i] > numa_max_node()) return -EINVAL;
+  if (interleaved) numa_bitmask_free(interleaved);
+  interleaved = NULL;
+  single_node = count == 1 ? nodes[0] : -1;
+  if (count < 2) return 0;
+  interleaved = numa_allocate_nodemask();
+  for (uint32_t i = 0; i < count; i++) numa_bitmask_setbit(interleaved, (unsigned)nodes[i]);
+  return 0;
+}
+int pe_pages_node(void *p) {
+  int node = -1;
+  return get_mempolicy(&node, NULL, 0, p, MPOL_F_NODE | MPOL_F_ADDR) < 0 ? -errno : node;
+}
+
 void *pe_pages(size_t n) {
   size_t size = rounded(n), padded = size + (2u << 20);
   uint8_t *p = mmap(0, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -70,6 +93,9 @@ void *pe_pages(size_t n) {
   if (tail) munmap(start + size, tail);
   // What is a good part of a huge page gets one: a miss in 4 KiB pages costs half as much again.
   if (n >= (256u << 10)) madvise(start, size, MADV_HUGEPAGE);
+  // Preferred, not required: a node that is full gives way to another.
+  if (single_node >= 0) numa_tonode_memory(start, size, single_node);
+  else if (interleaved) numa_interleave_memory(start, size, interleaved);
   return start;
 }
 void pe_pages_free(void *p, size_t n) { munmap(p, rounded(n)); }

@@ -139,11 +139,12 @@ struct ConfigurationParser {
             if let main = lcores["main"]?.integer(in: 0...1023) { result.mainLcore = main }
             if let workers = lcores["workers"] { result.workerLcores = parseWorkers(workers) }
         }
-        if let memory = section.section("memory", ["hugepages", "mbufs", "megabytes"]) {
+        if let memory = section.section("memory", ["hugepages", "mbufs", "megabytes", "numa"]) {
             if let pages = memory["hugepages"]?.choice(Dataplane.Hugepages.self) {
                 result.hugepages = pages
             }
             if let count = memory["mbufs"]?.integer(in: 1024...4_194_304) { result.mbufs = count }
+            if let placement = memory["numa"]?.choice(Dataplane.NUMA.self) { result.numa = placement }
             result.memoryMegabytes = memory["megabytes"]?.integer(in: 64...1_048_576)
         }
         if let idle = section.section("idle", ["policy"]),

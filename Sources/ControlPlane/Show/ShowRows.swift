@@ -401,6 +401,10 @@ public struct LcoreRow: Codable, Hashable, Sendable {
     public var role: String
     /// CPU that it is pinned to.
     public var cpu: Int?
+    /// NUMA node of that CPU, and the one that its buffers, rings and state come from, on a machine of
+    /// several.
+    public var node: Int?
+    public var memoryNode: Int?
     /// Share of the time spent on packets, 0 to 1.
     public var busy: Double
     public var polls: UInt64

@@ -184,4 +184,9 @@ PE_HOT uint64_t pe_checksum_short(const void *p, size_t n) { return pe_checksum_
 /// Zeroed pages, huge ones where the kernel gives them; NULL when there is no memory.
 void *_Nullable pe_pages(size_t byte_count);
 void pe_pages_free(void *p, size_t byte_count);
+/// Which NUMA nodes pe_pages takes memory from, from now on: one, several in turns, or (0) wherever the
+/// kernel likes. 0, -EINVAL for a node that there is not, -ENOSYS without NUMA. One thread at a time.
+int pe_pages_place(const int32_t *_Nullable nodes, uint32_t count);
+/// The node on which a touched page lies, or -errno.
+int pe_pages_node(void *p);
 #pragma clang assume_nonnull end
