@@ -137,6 +137,21 @@ struct BucketTableTests {
         #expect(table.count == 1000)
     }
 
+    @Test(
+        "MACs and domains that count up together fill a table to its capacity",
+        arguments: [(5000, 16), (4096, 64), (20_000, 1), (20_000, 100), (65_536, 256)])
+    func structuredKeys(count: Int, domains: Int) throws {
+        let table = try BucketTable(name: "test", capacity: count)
+        for number in 0..<count {
+            // Counted in the last bytes of the MAC, which are the upper ones of the key's word.
+            let mac = UInt64(0x02AA_0000_0000 | number).byteSwapped >> 16
+            try table.set(FDBKey.make(domain: UInt16(number % domains + 1), mac: mac), UInt32(number))
+        }
+        #expect(table.count == count)
+        // At half load few chains: keys spread as if at random.
+        #expect(table.overflowInUse < Int(table.view.primaryCount) / 16)
+    }
+
     @Test("a deleted key's slot is not used again before its epoch has passed")
     func grace() throws {
         let table = try BucketTable(name: "test", capacity: 100)

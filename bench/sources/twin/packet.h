@@ -117,7 +117,7 @@ HOT uint32_t find(const struct bucket_view *table, uint64_t key, const uint8_t *
   }
 }
 HOT const uint8_t *bucket_of(const struct bucket_view *table, uint64_t key) {
-  return table->buckets + ((pe_crc32c(0xDEADBEEF, key) & table->mask) << 6);
+  return table->buckets + ((pe_crc32c(0xDEADBEEF, key * 0x9E3779B97F4A7C15u) & table->mask) << 6);
 }
 HOT uint64_t scoped_key(uint16_t scope, uint64_t low) { return (uint64_t)scope << 48 | low; }
 
