@@ -84,6 +84,9 @@ let package = Package(
         .executableTarget(
             name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/sources/tables",
             swiftSettings: hot),
+        .executableTarget(
+            name: "bench-control", dependencies: ["ControlPlane", "Tables", "Wire", "CLinux"],
+            path: "bench/sources/control", swiftSettings: hot),
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],
             path: "Tests/TestSupport"),
