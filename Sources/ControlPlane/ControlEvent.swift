@@ -20,6 +20,8 @@ public enum ControlEvent: Sendable {
     case fpmConnected(connection: Int)
     /// The messages of one FPM frame: one transaction.
     case fpmFrame(connection: Int, [NetlinkMessage])
+    /// The messages of several frames in their order, as they came together.
+    case fpmFrames(connection: Int, [NetlinkMessage], frames: Int)
     /// A frame that could not be decoded; the connection goes on or is closed by its session.
     case fpmError(connection: Int, String)
     case fpmDisconnected(connection: Int)
@@ -74,6 +76,18 @@ public enum ControlEffect: Hashable, Sendable {
         switch self {
         case .addLocalMAC, .deleteLocalMAC, .addLocalNeighbor, .deleteLocalNeighbor, .resolveNeighbor: true
         case .probeNeighbor, .dumpKernel, .log: false
+        }
+    }
+}
+
+extension ControlEvent {
+    /// How much work it is, in messages: at least one.
+    var weight: Int {
+        switch self {
+        case .fpmFrame(_, let messages), .fpmFrames(_, let messages, _), .kernelDumped(let messages),
+            .kernelNotified(let messages): max(1, messages.count)
+        case .seen(let keys): 1 + keys.count / 16
+        default: 1
         }
     }
 }

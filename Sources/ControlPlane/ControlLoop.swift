@@ -28,6 +28,8 @@ public final class ControlLoop: @unchecked Sendable {
     /// Signalled when the queue has room again.
     private let hasRoom: UnsafeMutablePointer<pthread_cond_t>
     private var queue: [Item] = []
+    /// The queue's weight: messages, and one for each item.
+    private var queued = 0
     private var stopping = false
     /// Nil before ``start()``.
     private var thread: pthread_t?
@@ -36,9 +38,9 @@ public final class ControlLoop: @unchecked Sendable {
     /// Milliseconds between looks at the learn rings when nothing else happens: bounds how long a
     /// new MAC waits; 100 wake-ups a second cost about 0.2 % of a core.
     static let tickMilliseconds = 10
-    /// Events applied before workers get to see their result.
+    /// Events, or messages of events, applied before workers get to see their result.
     static let batchLimit = 4096
-    /// Items that may wait; beyond, ``post(_:)`` waits, and zebra or the kernel with it.
+    /// Events and messages that may wait; beyond, ``post(_:)`` waits, and zebra or the kernel with it.
     static let queueLimit = 65_536
 
     /// - Parameters:
@@ -76,8 +78,9 @@ public final class ControlLoop: @unchecked Sendable {
     /// Queues an event, from any thread but the control thread; waits while the queue is full.
     public func post(_ event: ControlEvent) {
         pthread_mutex_lock(mutex)
-        while queue.count >= Self.queueLimit && !stopping { pthread_cond_wait(hasRoom, mutex) }
+        while queued >= Self.queueLimit && !stopping { pthread_cond_wait(hasRoom, mutex) }
         queue.append(.event(event))
+        queued += event.weight
         pthread_cond_signal(condition)
         pthread_mutex_unlock(mutex)
     }
@@ -89,6 +92,7 @@ public final class ControlLoop: @unchecked Sendable {
         defer { pthread_mutex_unlock(mutex) }
         guard !stopping else { return false }
         queue.append(.question(question))
+        queued += 1
         pthread_cond_signal(condition)
         return true
     }
@@ -145,14 +149,15 @@ public final class ControlLoop: @unchecked Sendable {
             }
             pthread_cond_timedwait(condition, mutex, &deadline)
         }
-        let items: [Item]
-        if queue.count <= Self.batchLimit {
-            items = queue
-            queue.removeAll(keepingCapacity: true)
-        } else {
-            items = Array(queue.prefix(Self.batchLimit))
-            queue.removeFirst(Self.batchLimit)
+        var taken = 0
+        var weight = 0
+        while taken < queue.count && weight < Self.batchLimit {
+            if case .event(let event) = queue[taken] { weight += event.weight } else { weight += 1 }
+            taken += 1
         }
+        let items = Array(queue.prefix(taken))
+        queue.removeFirst(taken)
+        queued -= weight
         let isLast = stopping && queue.isEmpty
         pthread_cond_broadcast(hasRoom)
         pthread_mutex_unlock(mutex)

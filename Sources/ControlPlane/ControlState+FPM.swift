@@ -29,6 +29,26 @@ struct FPMConnection {
     var frames: UInt64 = 0
     var messages: UInt64 = 0
     var errors: UInt64 = 0
+    /// Of the last route that told something of its sender.
+    private var lastPort: UInt32 = 0
+    private var lastProtocol: UInt8 = 0
+
+    init(origin: Origin, openedAt: Instant, lastFrame: Instant, firstDump: UInt32, epoch: UInt32) {
+        self.origin = origin
+        self.openedAt = openedAt
+        self.lastFrame = lastFrame
+        self.firstDump = firstDump
+        self.epoch = epoch
+    }
+    /// Whether a route tells nothing new of its sender; nearly always.
+    func knows(_ message: RouteMessage) -> Bool {
+        (message.metric == 0 || providesMACs) && (message.portID == 0 || message.portID == lastPort)
+            && (message.isDelete || message.routeProtocol == lastProtocol)
+    }
+    mutating func remember(_ message: RouteMessage) {
+        if message.portID != 0 { lastPort = message.portID }
+        if !message.isDelete { lastProtocol = message.routeProtocol }
+    }
 }
 
 extension ControlState {
@@ -76,18 +96,19 @@ extension ControlState {
         log(.warning, "fpm error", "FPM connection \(connection): \(text)", now, &effects)
     }
 
-    /// One frame is one transaction: nothing is published before its end.
-    mutating func frame(
+    /// One frame is one transaction: nothing is published before its end, nor between these frames.
+    mutating func frames(
         _ connection: Int,
         _ messages: [NetlinkMessage],
+        count: Int,
         _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
         if connections[connection]?.isOpen != true { connect(connection, now, &effects) }
         guard let origin = connections[connection]?.origin else { return }
-        counters.frames += 1
+        counters.frames += UInt64(count)
         counters.messages += UInt64(messages.count)
-        connections[connection]?.frames += 1
+        connections[connection]?.frames += UInt64(count)
         connections[connection]?.messages += UInt64(messages.count)
         connections[connection]?.lastFrame = now
         for message in messages {
@@ -116,6 +137,15 @@ extension ControlState {
         _ now: Instant,
         _ effects: inout [ControlEffect]
     ) {
+        if connections[connection]?.knows(message) != true { noteSource(connection, message, now, &effects) }
+        if configuration.control.routes == .fpm {
+            setRoute(message, origin: origin, metric: nil, dump: 0)
+        }
+    }
+    /// What a route tells of its sender.
+    private mutating func noteSource(
+        _ connection: Int, _ message: RouteMessage, _ now: Instant, _ effects: inout [ControlEffect]
+    ) {
         if message.metric != 0 { markMACProvider(connection) }
         if message.portID != 0 { notePort(connection, message.portID, now, &effects) }
         if !message.isDelete && message.routeProtocol != 2 {
@@ -125,9 +155,7 @@ extension ControlState {
                 connections[connection]?.protocols.insert(source)
             }
         }
-        if configuration.control.routes == .fpm {
-            setRoute(message, origin: origin, metric: nil, dump: 0)
-        }
+        connections[connection]?.remember(message)
     }
 
     private mutating func markMACProvider(_ connection: Int) {
@@ -246,12 +274,10 @@ extension ControlState {
         _ origins: Set<Origin>, successor: Int?, _ now: Instant, _ effects: inout [ControlEffect]
     ) {
         counters.sweeps += 1
-        var dropped: [RouteIntent.Row] = []
         var touchesUnderlay = false
         changes.goneOrigins.formUnion(origins)
         var marks: [RouteKey] = []
-        routes.removeAll(where: { origins.contains($0.origin) }) { table, prefix, row in
-            dropped.append(row)
+        let dropped = routes.removeAll(where: { origins.contains($0.origin) }) { table, prefix in
             marks.append(RouteKey(table: table, prefix: prefix))
             if table == RouteIntent.mainTable { touchesUnderlay = true }
         }

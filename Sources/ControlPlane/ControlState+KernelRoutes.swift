@@ -98,7 +98,7 @@ extension ControlState {
         let touched = dump.touched
         var stale: [(UInt32, IPPrefix, UInt32)] = []
         for (table, content) in routes.tables {
-            for (prefix, entry) in content.entries {
+            content.forEach { prefix, entry in
                 for row in entry.rows where row.origin == .kernel && row.dump != number {
                     if !touched.contains(.route(table, prefix, row.metric)) {
                         stale.append((table, prefix, row.metric))

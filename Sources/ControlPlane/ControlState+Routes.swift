@@ -19,17 +19,14 @@ extension ControlState {
             nextHops: message.nextHopID == nil ? message.nextHops : [],
             dump: dump
         )
-        retainNextHop(row)
-        if let old = routes.set(row, table: message.table, prefix: prefix, metric: metric) {
-            releaseNextHop(old)
-        }
+        let change = routes.set(row, table: message.table, prefix: prefix, metric: metric)
+        if let added = change.added { retainNextHop(added) }
+        for old in change.dropped { releaseNextHop(old) }
         noteRoute(message.table, prefix)
     }
     mutating func removeRoute(_ origin: Origin, table: UInt32, prefix: IPPrefix, metric: UInt32?) {
-        guard let old = routes.remove(origin, table: table, prefix: prefix, metric: metric) else {
-            return
-        }
-        releaseNextHop(old)
+        guard let change = routes.remove(origin, table: table, prefix: prefix, metric: metric) else { return }
+        for old in change.dropped { releaseNextHop(old) }
         noteRoute(table, prefix)
     }
 

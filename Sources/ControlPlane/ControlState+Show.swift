@@ -229,10 +229,8 @@ extension ControlState {
         let closed = Set(connections.values.filter { !$0.isOpen }.map(\.origin))
         if closed.isEmpty { return 0 }
         var count = 0
-        for content in routes.tables.values {
-            for entry in content.entries.values where closed.contains(entry.best.origin) {
-                count += 1
-            }
+        for (_, content) in routes.tables {
+            content.forEach { _, entry in if closed.contains(entry.best.origin) { count += 1 } }
         }
         for domain in domains {
             for entry in domain.macs.values {

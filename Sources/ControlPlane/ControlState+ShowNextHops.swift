@@ -9,6 +9,10 @@ extension ControlState {
         var rows: [NextHopRow] = []
         var shown: Set<UInt32> = []
         var report = RouteReport(self, compiler, ShowFilter())
+        var users: [NextHopKey: Int] = [:]
+        routes.rows.forEach { row, count in
+            if row.nextHopID != 0 { users[NextHopKey(origin: row.origin, id: row.nextHopID), default: 0] += count }
+        }
         // Of two connections the newer one's numbering counts.
         for (_, connection) in connections.sorted(by: {
             ($0.value.isOpen ? 1 : 0, $0.key) > ($1.value.isOpen ? 1 : 0, $1.key)
@@ -16,11 +20,13 @@ extension ControlState {
             for (id, entry) in connection.nextHops.entries
             where entry.isDefined && shown.insert(id).inserted {
                 rows.append(row(id, entry, connection.nextHops, connection.origin, &report))
+                rows[rows.count - 1].routes = users[NextHopKey(origin: connection.origin, id: id)] ?? 0
             }
         }
         for (id, entry) in kernelNextHops.entries
         where entry.isDefined && (entry.isFDB || configuration.control.routes == .netlink) {
             rows.append(row(id, entry, kernelNextHops, .kernel, &report))
+            rows[rows.count - 1].routes = users[NextHopKey(origin: .kernel, id: id)] ?? 0
         }
         return rows.sorted { ($0.id, $0.source) < ($1.id, $1.source) }
     }
@@ -41,7 +47,6 @@ extension ControlState {
             isComplete: entry.members.allSatisfy { table[$0.id]?.isDefined ?? false },
             source: origin == .kernel ? "kernel" : "fpm"
         )
-        row.routes = entry.routeCount
         if kind == "unicast" {
             let way = NextHopTable.Hop(
                 gateway: entry.gateway, interface: entry.interface, weight: 1, isOnlink: entry.isOnlink)

@@ -26,8 +26,8 @@ struct RouteReport {
         for (table, content) in state.routes.tables {
             let name = state.name(ofTable: table)
             guard filter.matches(vrf: name) else { continue }
-            for (prefix, entry) in content.entries where filter.matches(prefix: prefix) {
-                add(table, name, prefix, entry.best)
+            content.forEach { prefix, entry in
+                if filter.matches(prefix: prefix) { add(table, name, prefix, entry.best) }
             }
         }
         for (vrf, content) in state.routing.fixed {

@@ -130,7 +130,9 @@ public struct ControlState {
         eventTime = now
         switch event {
         case .fpmConnected(let connection): connect(connection, now, &effects)
-        case .fpmFrame(let connection, let messages): frame(connection, messages, now, &effects)
+        case .fpmFrame(let connection, let messages): frames(connection, messages, count: 1, now, &effects)
+        case .fpmFrames(let connection, let messages, let count):
+            frames(connection, messages, count: count, now, &effects)
         case .fpmError(let connection, let text): fpmError(connection, text, now, &effects)
         case .fpmDisconnected(let connection): disconnect(connection, now, &effects)
         case .kernelDumpBegan: beginDump(now)

@@ -153,18 +153,7 @@ private final class FPMSession: ChannelInboundHandler {
         guard let number else { return }
         let deliver = deliver
         unwrapInboundIn(data).withUnsafeReadableBytes { bytes in
-            deframer.feed(bytes) { event in
-                switch event {
-                case .frame(let payload):
-                    let decoded = NetlinkDecoder.decode(payload)
-                    deliver(.fpmFrame(connection: number, decoded.messages))
-                    for error in decoded.errors {
-                        deliver(.fpmError(connection: number, "\(error)"))
-                    }
-                case .fault(let fault, let offset):
-                    deliver(.fpmError(connection: number, "byte \(offset): \(fault)"))
-                }
-            }
+            FPMReader.read(bytes, &deframer, connection: number, deliver)
         }
         if deframer.isBroken { context.close(promise: nil) }
     }

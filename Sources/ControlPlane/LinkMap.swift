@@ -45,6 +45,8 @@ struct LinkMap {
     private var vxlanOfVNI: [VNI: UInt32] = [:]
     /// Devices whose tunnel map has the VNI: single vxlan devices.
     private var tunnelDevices: [UInt32: Set<UInt32>] = [:]
+    /// The VNI of each traditional vxlan device: every FDB row asks for it.
+    private var vniOfVXLAN: [UInt32: VNI] = [:]
     private var wasDown: Set<UInt32> = []
 
     func link(_ interface: UInt32) -> Link? { links[interface] }
@@ -151,7 +153,10 @@ struct LinkMap {
         if case .vlan = link.kind, let lower = link.lower {
             vlanDevices[lower, default: []].insert(interface)
         }
-        if let vni = Self.vni(of: link) { vxlanOfVNI[vni] = interface }
+        if let vni = Self.vni(of: link) {
+            vxlanOfVNI[vni] = interface
+            vniOfVXLAN[interface] = vni
+        }
         guard Self.isVXLAN(link) else { return }
         for tunnel in link.tunnels { tunnelDevices[tunnel.vni, default: []].insert(interface) }
     }
@@ -159,6 +164,7 @@ struct LinkMap {
         if byName[link.name] == interface { byName[link.name] = nil }
         if let master = link.master { members[master]?.remove(interface) }
         if case .vlan = link.kind, let lower = link.lower { vlanDevices[lower]?.remove(interface) }
+        vniOfVXLAN[interface] = nil
         if let vni = Self.vni(of: link), vxlanOfVNI[vni] == interface { vxlanOfVNI[vni] = nil }
         guard Self.isVXLAN(link) else { return }
         for tunnel in link.tunnels {
@@ -187,6 +193,7 @@ struct LinkMap {
     /// A traditional device has one VNI. On a single vxlan device the row's own VNI tells
     /// (NDA_SRC_VNI, FRR >= 9.0), else its VLAN through the port's tunnel map.
     func vni(interface: UInt32, vlan: UInt16?, hint: UInt32?) -> VNI? {
+        if let known = vniOfVXLAN[interface] { return known }
         guard let link = links[interface], Self.isVXLAN(link) else { return nil }
         if let own = Self.vni(of: link) { return own }
         if let hint { return VNI(hint) }

@@ -18,7 +18,7 @@ struct NextHopTable {
         var isFDB = false
         var nextHopProtocol: UInt8 = 0
         var members: [NextHopMessage.Member] = []
-        /// Routes that refer to it directly.
+        /// Contents of routes (``RouteRows``) that refer to it directly.
         var routeCount = 0
         /// Groups that have it as a member.
         var groups: Set<UInt32> = []

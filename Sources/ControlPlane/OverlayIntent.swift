@@ -117,7 +117,7 @@ struct DomainState {
     }
     let vni: VNI
     let gatewayMAC: MACAddress?
-    var macs: [UInt64: MACEntry] = [:]
+    var macs = MACTable()
     var flood: [UInt32: FloodRow] = [:]
     /// ``VTEPRegistry`` numbers of `static.vteps`.
     var fixedFlood: [UInt32] = []

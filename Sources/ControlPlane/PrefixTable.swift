@@ -6,6 +6,9 @@ import Wire
 /// in use, longest first.
 struct PrefixTable<Value> {
     private(set) var entries: [IPPrefix: Value] = [:]
+    /// The prefixes, while they are few: most look-ups find nothing, and need no hash for it.
+    private var few: [IPPrefix] = []
+    private static var fewLimit: Int { 8 }
     private var v4Lengths = [Int](repeating: 0, count: 33)
     private var v6Lengths = [Int](repeating: 0, count: 129)
 
@@ -14,34 +17,41 @@ struct PrefixTable<Value> {
 
     /// The value of exactly `prefix`, whose host bits are clear.
     subscript(prefix: IPPrefix) -> Value? {
-        get { entries[prefix] }
+        get { mayHave(prefix) ? entries[prefix] : nil }
         _modify {
             let had = entries[prefix] != nil
             yield &entries[prefix]
-            let has = entries[prefix] != nil
-            if had != has { note(prefix, has ? 1 : -1) }
+            settle(prefix, had)
         }
     }
     subscript(prefix: IPPrefix, default fallback: @autoclosure () -> Value) -> Value {
-        get { entries[prefix] ?? fallback() }
+        get { self[prefix] ?? fallback() }
         _modify {
-            if entries[prefix] == nil { note(prefix, 1) }
+            let had = entries[prefix] != nil
             yield &entries[prefix, default: fallback()]
+            settle(prefix, had)
         }
     }
-    private mutating func note(_ prefix: IPPrefix, _ change: Int) {
-        if prefix.address.isV4 {
-            v4Lengths[prefix.length] += change
-        } else {
-            v6Lengths[prefix.length] += change
-        }
-    }
+    func contains(_ prefix: IPPrefix) -> Bool { mayHave(prefix) && entries[prefix] != nil }
 
-    /// Changes every value; nil removes it.
-    mutating func updateAll(_ body: (IPPrefix, inout Value) -> Bool) {
-        for prefix in Array(entries.keys) {
-            guard var value = entries[prefix] else { continue }
-            if body(prefix, &value) { self[prefix] = value } else { self[prefix] = nil }
+    private func mayHave(_ prefix: IPPrefix) -> Bool {
+        if entries.count <= Self.fewLimit { return few.contains(prefix) }
+        return (prefix.address.isV4 ? v4Lengths[prefix.length] : v6Lengths[prefix.length]) > 0
+    }
+    private mutating func settle(_ prefix: IPPrefix, _ had: Bool) {
+        let has = entries[prefix] != nil
+        if had == has { return }
+        if prefix.address.isV4 {
+            v4Lengths[prefix.length] += has ? 1 : -1
+        } else {
+            v6Lengths[prefix.length] += has ? 1 : -1
+        }
+        if entries.count > Self.fewLimit {
+            few = []
+        } else if has && entries.count == few.count + 1 {
+            few.append(prefix)
+        } else {
+            few = Array(entries.keys)
         }
     }
 
@@ -52,7 +62,7 @@ struct PrefixTable<Value> {
         let lengths = address.isV4 ? v4Lengths : v6Lengths
         for length in stride(from: address.bitCount, through: 0, by: -1) where lengths[length] > 0 {
             guard let prefix = IPPrefix(address, length: length)?.network,
-                let value = entries[prefix],
+                let value = self[prefix],
                 accept(value)
             else { continue }
             return (prefix, value)

@@ -64,7 +64,7 @@ private struct RouteAudit {
             var prefixes = Set((state.routing.own[vrf]?.entries ?? [:]).keys)
             prefixes.formUnion((state.routing.fixed[vrf]?.entries ?? [:]).keys)
             if let table = state.table(ofVRF: state.numbering.vrfNames[position]) {
-                prefixes.formUnion((state.routes.table(table)?.entries ?? [:]).keys)
+                prefixes.formUnion(state.routes.table(table)?.prefixes ?? [])
             }
             for prefix in prefixes where !prefix.address.isLinkLocalIPv6 && !prefix.address.isMulticast {
                 if state.decide(vrf: vrf, prefix) != .none { found.insert(VRFPrefix(vrf: vrf, prefix: prefix)) }

@@ -33,6 +33,7 @@ final class RouteCompiler {
     private var refused: Set<VRFPrefix> = []
     private var refusedSources: Set<RouteSource> = []
     private var hasRoom = false
+    private var memory = RouteMemory()
     private var pending: [VRFPrefix] = []
     /// VRFs that had a table until this batch.
     private var unmapped: [UInt32: [UInt16]] = [:]
@@ -44,6 +45,8 @@ final class RouteCompiler {
     private(set) var log: [(kind: String, text: String)] = []
     static let retriesPerFlush = 4096
     static let refusedLimit = 1 << 20
+    /// Look-ups whose cache lines are fetched together.
+    private static let blockSize = 16
 
     init(_ tables: ForwardingTables, _ tunnels: TunnelReferences, vrfCount: Int) {
         self.tables = tables
@@ -81,20 +84,18 @@ final class RouteCompiler {
     /// removed before its replacement is there.
     func flush(_ changes: ControlState.Changes, _ state: inout ControlState) {
         changedVRFs = []
+        if changes.interfaces || !changes.goneOrigins.isEmpty { memory.forgetAll() }
         if changes.interfaces { remap(&state) }
         if !changes.goneOrigins.isEmpty { forget(changes.goneOrigins) }
         for key in changes.routerMACs { hops.updateRouterMAC(key, &state) }
         if !changes.nextHops.isEmpty { refresh(changes.nextHops, &state) }
-        for route in changes.routes {
-            for vrf in state.routing.vrfs(ofTable: route.table) { compile(vrf, route.prefix, &state) }
-            for vrf in unmapped[route.table] ?? [] { compile(vrf, route.prefix, &state) }
-        }
+        compile(changes.routes, &state)
         for host in changes.hosts { compile(host.vrf, host.prefix, &state) }
         unmapped = [:]
         drainPending(&state)
         retryRefused(&state)
-        groups.dropUnused()
-        hops.dropUnused(&state)
+        let dropsGroups = groups.dropUnused()
+        if hops.dropUnused(&state) || dropsGroups { memory.forgetAll() }
         hasRoom = hasRoom || groups.hasRoom || hops.hasRoom
         groups.hasRoom = false
         hops.hasRoom = false
@@ -135,12 +136,36 @@ final class RouteCompiler {
 
     // MARK: One prefix
 
+    /// Compiles prefixes in their order, a few at a time: their buckets are fetched beforehand.
+    private func compile(_ routes: [RouteKey], _ state: inout ControlState) {
+        var block: [VRFPrefix] = []
+        block.reserveCapacity(Self.blockSize + 8)
+        for route in routes {
+            for vrf in state.routing.vrfs(ofTable: route.table) {
+                tables.prefetchRoute(vrf: vrf, route.prefix)
+                block.append(VRFPrefix(vrf: vrf, prefix: route.prefix))
+            }
+            if !unmapped.isEmpty {
+                for vrf in unmapped[route.table] ?? [] { block.append(VRFPrefix(vrf: vrf, prefix: route.prefix)) }
+            }
+            guard block.count >= Self.blockSize else { continue }
+            for next in block { compile(next.vrf, next.prefix, &state) }
+            block.removeAll(keepingCapacity: true)
+        }
+        for next in block { compile(next.vrf, next.prefix, &state) }
+    }
     private func compile(_ vrf: UInt16, _ prefix: IPPrefix, _ state: inout ControlState) {
         if prefix.address.isLinkLocalIPv6 || prefix.address.isMulticast { return }
         if !recursive.isEmpty, recursive[vrf] != nil { recursiveDirty.insert(vrf) }
         let old = tables.route(vrf: vrf, prefix)
+        let row = state.plainRow(vrf: vrf, prefix)
+        if let row, let known = memory.value(row, state.routes.rows.serial(row), vrf, old: old) {
+            install(vrf, prefix, known, old)
+            return
+        }
         let decision = state.decide(vrf: vrf, prefix)
         let wanted = value(of: decision, vrf, prefix, old: old, &state)
+        if let row, let wanted { memory.note(row, state.routes.rows.serial(row), vrf, wanted, old: old) }
         guard let wanted else {
             if decision == .none {
                 refused.remove(VRFPrefix(vrf: vrf, prefix: prefix))
@@ -150,6 +175,9 @@ final class RouteCompiler {
             }
             return
         }
+        install(vrf, prefix, wanted, old)
+    }
+    private func install(_ vrf: UInt16, _ prefix: IPPrefix, _ wanted: RouteValue, _ old: RouteValue?) {
         if wanted == old {
             if !refused.isEmpty { refused.remove(VRFPrefix(vrf: vrf, prefix: prefix)) }
             return
@@ -159,6 +187,8 @@ final class RouteCompiler {
             try tables.setRoute(vrf: vrf, prefix, wanted)
         } catch {
             release(wanted)
+            // Below the limit: what was deleted rests, and the next batch finds its room.
+            if !isFull(prefix) { hasRoom = true }
             refuse(vrf, prefix)
             log.append(("routes refused", "\(error)"))
             return
@@ -310,6 +340,7 @@ final class RouteCompiler {
     ) {
         let source = RouteSource(ways: .object(key), vrf: 0)
         guard let before = objects[source] else { return }
+        memory.forgetAll()
         var after = look(source, &state)
         let isGone = state.nextHop(source) == nil
         after.tables = before.tables
@@ -351,8 +382,7 @@ final class RouteCompiler {
             guard !vrfs.isEmpty, let content = state.routes.table(table) else { continue }
             let keys = objects[table] ?? []
             let used = interfaces[table] ?? []
-            for (prefix, entry) in content.entries {
-                let row = entry.best
+            content.forEachBest { prefix, row in
                 let isAffected =
                     row.nextHopID != 0
                     ? keys.contains(NextHopKey(origin: row.origin, id: row.nextHopID))
@@ -378,7 +408,7 @@ final class RouteCompiler {
         for (vrf, before) in changes.tables {
             if let before { unmapped[before, default: []].append(vrf) }
             for table in [before, state.routing.table(of: vrf)].compactMap({ $0 }) {
-                for prefix in (state.routes.table(table)?.entries ?? [:]).keys {
+                for prefix in state.routes.table(table)?.prefixes ?? [] {
                     pending.append(VRFPrefix(vrf: vrf, prefix: prefix))
                 }
             }
@@ -421,6 +451,10 @@ final class RouteCompiler {
         }
     }
 
+    /// Whether the table of a prefix's kind holds as many as its limit allows.
+    private func isFull(_ prefix: IPPrefix) -> Bool {
+        (prefix.isHost ? tables.hostRouteCount : tables.prefixCount) >= tables.limits.routes
+    }
     private func retryRefused(_ state: inout ControlState) {
         guard hasRoom, isRefusing else { return }
         hasRoom = false
@@ -429,7 +463,7 @@ final class RouteCompiler {
         }
         var tried = 0
         for next in Array(refused.prefix(Self.retriesPerFlush)) {
-            if tables.routeCount >= tables.limits.routes { break }
+            if isFull(next.prefix) { continue }
             compile(next.vrf, next.prefix, &state)
             tried += 1
         }

@@ -111,10 +111,11 @@ final class RouteGroups {
         return isComplete
     }
 
-    /// Removes the groups that no route uses any more.
-    func dropUnused() {
+    /// Removes the groups that no route uses any more. Returns whether there were some.
+    func dropUnused() -> Bool {
         successors.removeAll(keepingCapacity: true)
-        if unused.isEmpty { return }
+        if unused.isEmpty { return false }
+        var hasDropped = false
         for index in unused {
             guard let group = groups[index], group.count == 0 else { continue }
             groups[index] = nil
@@ -123,8 +124,10 @@ final class RouteGroups {
             for hop in group.hops { hops.release(hop) }
             tables.removeGroup(index)
             hasRoom = true
+            hasDropped = true
         }
         unused.removeAll(keepingCapacity: true)
+        return hasDropped
     }
 
     // MARK: Members

@@ -88,14 +88,16 @@ final class RouteHops {
         if counts[Int(index)] == 0 { unused.append(index) }
     }
 
-    /// Removes the hops that nothing uses any more.
-    func dropUnused(_ state: inout ControlState) {
-        if unused.isEmpty { return }
+    /// Removes the hops that nothing uses any more. Returns whether there were some.
+    func dropUnused(_ state: inout ControlState) -> Bool {
+        if unused.isEmpty { return false }
+        var hasDropped = false
         for index in unused {
             guard counts[Int(index)] == 0, let key = keys[Int(index)] else { continue }
             keys[Int(index)] = nil
             indexes[key] = nil
             hasRoom = true
+            hasDropped = true
             switch key {
             case .tunnel(let vni, _, _):
                 tables.removeHop(index)
@@ -107,6 +109,7 @@ final class RouteHops {
             }
         }
         unused.removeAll(keepingCapacity: true)
+        return hasDropped
     }
 
     // MARK: Router MACs

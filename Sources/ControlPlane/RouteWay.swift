@@ -251,12 +251,19 @@ extension ControlState {
         let binding = prefix.isHost ? hostBinding(vrf: vrf, prefix.address) : nil
         if let binding, !binding.isRemote { return .host(binding.neighbor) }
         if let fixed = routing.fixed[vrf]?[prefix] { return .fixed(fixed) }
-        if let table = routing.table(of: vrf), let entry = routes.table(table)?[prefix] {
-            let best = entry.best
-            if !best.isIgnored { return .row(best) }
+        if let table = routing.table(of: vrf), let best = routes.best(table, prefix), !best.isIgnored {
+            return .row(best)
         }
         if let binding { return .host(binding.neighbor) }
         return .none
+    }
+    /// The number of the content (``RouteRows``) that decides a prefix, when that is all there is to it:
+    /// one received row, no own address, binding or configured route. Nil: ask ``decide(vrf:_:)``.
+    func plainRow(vrf: UInt16, _ prefix: IPPrefix) -> UInt32? {
+        if routing.isOwn(vrf, prefix) || !routing.fixed.isEmpty && routing.fixed[vrf]?[prefix] != nil { return nil }
+        if prefix.isHost, hostBinding(vrf: vrf, prefix.address) != nil { return nil }
+        guard let table = routing.table(of: vrf), let number = routes.single(table, prefix) else { return nil }
+        return routes.rows[number].isIgnored ? nil : number
     }
     /// The decision of the longest prefix around an address.
     func longestMatch(_ address: IPAddress, vrf: UInt16) -> RouteDecision {
@@ -268,7 +275,7 @@ extension ControlState {
             lengths.insert(match.prefix.length)
         }
         if let table = routing.table(of: vrf),
-            let match = routes.table(table)?.longestMatch(address, where: { !$0.best.isIgnored })
+            let match = routes.table(table)?.longestMatch(address, where: { !$0.isIgnored })
         {
             lengths.insert(match.prefix.length)
         }

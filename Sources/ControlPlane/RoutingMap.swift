@@ -33,6 +33,8 @@ struct RoutingMap {
     private(set) var l3vnis: [VNI: L3VNI] = [:]
     /// Own addresses (hosts) and connected subnets by VRF.
     private(set) var own: [UInt16: PrefixTable<RouteValue>] = [:]
+    /// The same by index.
+    private var ownByVRF: [PrefixTable<RouteValue>] = []
     let fixed: [UInt16: PrefixTable<FixedRoute>]
     private var tables: [UInt16: UInt32] = [:]
     private var vrfs: [UInt32: [UInt16]] = [:]
@@ -66,6 +68,11 @@ struct RoutingMap {
         return way.map { WeightedWay(way: $0, weight: hop.weight) }
     }
 
+    /// Whether a prefix is an own address or a connected subnet of a VRF.
+    func isOwn(_ vrf: UInt16, _ prefix: IPPrefix) -> Bool {
+        Int(vrf) < ownByVRF.count && ownByVRF[Int(vrf)].contains(prefix)
+    }
+
     /// The kernel table of a VRF; nil while it has none.
     func table(of vrf: UInt16) -> UInt32? { tables[vrf] }
     /// The VRFs of a kernel table, nearly always one or none.
@@ -95,6 +102,8 @@ struct RoutingMap {
             }
         }
         own = next
+        ownByVRF = Array(repeating: PrefixTable(), count: Int(next.keys.max() ?? 0) + 1)
+        for (vrf, table) in next { ownByVRF[Int(vrf)] = table }
         return changed
     }
     /// Returns whether it changed.

@@ -99,7 +99,10 @@ public final class TableCompiler {
             }
         }
         for domain in changes.flood.sorted() { compileFlood(domain, &state) }
-        for key in changes.macs { compileMAC(key, &state) }
+        for (index, key) in changes.macs.enumerated() {
+            if index + 8 < changes.macs.count { tables.prefetchMAC(changes.macs[index + 8]) }
+            compileMAC(key, &state)
+        }
         neighbors.compile(changes.neighbors, &state)
         routes.flush(changes, &state)
         updateVRFs(routes.changedVRFs, state)
@@ -141,6 +144,8 @@ public final class TableCompiler {
                 refusedMACs.remove(key)
             } catch {
                 if value.isTunnel { tunnels.release(.domain(domain), value.index) }
+                // Below the limit: deleted slots rest, and the next batch finds them free.
+                if tables.macCount < tables.limits.macs { hasRoom = true }
                 refuse(key, "\(error)")
                 return
             }

@@ -153,11 +153,10 @@ extension ControlState {
             best = (match.prefix, .fixed(match.value))
         }
         let table = routes.table(RouteIntent.mainTable)
-        if let match = table?.longestMatch(address, where: { !isOverlay(hops(of: $0.best)) }),
+        if let match = table?.longestMatch(address, where: { !isOverlay(hops(of: $0)) }),
             match.prefix.length > best?.prefix.length ?? -1
         {
-            let row = match.value.best
-            best = (match.prefix, .hops(row.kind == .unicast ? hops(of: row) : []))
+            best = (match.prefix, .hops(match.row.kind == .unicast ? hops(of: match.row) : []))
         }
         if let match = connected.longestMatch(
             address,

@@ -1,5 +1,6 @@
 // The writer's side of routing: VRFs, next hops, groups, routes and neighbours.
 
+import CLinux
 public import Wire
 
 extension ForwardingTables {
@@ -85,6 +86,10 @@ extension ForwardingTables {
         hasDeletions = true
         if prefix.isHost, hosts.remove(vrf, prefix.address, epoch: publication.epoch) { return }
         _ = prefixes.remove(vrf: vrf, prefix, epoch: publication.epoch)
+    }
+    /// Fetches what a look-up or change of a host route will need; of other prefixes nothing.
+    public func prefetchRoute(vrf: UInt16, _ prefix: IPPrefix) {
+        if prefix.isHost { pe_prefetch(hosts.view.table.bucket(of: HostKey.make(vrf, prefix.address))) }
     }
     /// The route of exactly this prefix.
     public func route(vrf: UInt16, _ prefix: IPPrefix) -> RouteValue? {

@@ -340,6 +340,8 @@ public final class ForwardingTables {
         pe_store64(word, isMember ? word.pointee | bit : word.pointee & ~bit)
     }
 
+    /// Fetches what a look-up or change of a FDB key will need.
+    public func prefetchMAC(_ key: UInt64) { pe_prefetch(fdb.view.bucket(of: key)) }
     /// The addresses that VXLAN packets come to and from, and the UDP ports they come to.
     public func setEndpoints(_ addresses: [IPAddress], vxlanPorts ports: [UInt16]) throws(TableError) {
         guard addresses.filter(\.isV4).count <= TableLimits.localVTEPs,

@@ -60,7 +60,7 @@ private final class Client {
     }
     private func messages(of connection: Int) -> [NetlinkMessage] {
         log.events.flatMap { event -> [NetlinkMessage] in
-            if case .fpmFrame(connection, let messages) = event { messages } else { [] }
+            if case .fpmFrames(connection, let messages, _) = event { messages } else { [] }
         }
     }
     private func expected(_ stream: [UInt8]) -> [NetlinkMessage] {

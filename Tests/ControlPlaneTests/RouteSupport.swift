@@ -72,7 +72,7 @@ extension ControlRig {
             let vrf = UInt16(position + 1)
             var prefixes: Set<IPPrefix> = Set((state.routing.own[vrf]?.entries ?? [:]).keys)
             prefixes.formUnion((state.routing.fixed[vrf]?.entries ?? [:]).keys)
-            for content in state.routes.tables.values { prefixes.formUnion(content.entries.keys) }
+            for (_, content) in state.routes.tables { prefixes.formUnion(content.prefixes) }
             for prefix in prefixes.sorted() {
                 if let value = tables.route(vrf: vrf, prefix) { lines.append("\(name) \(prefix) \(text(value))") }
             }

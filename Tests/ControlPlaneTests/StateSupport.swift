@@ -80,7 +80,8 @@ final class ControlRig {
         return (0..<list.circuitCount).map {
             state.numbering.name(of: state.numbering.circuit(list.circuit($0))?.port ?? 999)
         }
-            + (0..<list.tunnelCount).map { tables.remote(of: list.tunnel($0))?.description ?? "?" }
+            // Tables order them by index, which is the order in which tunnels came.
+            + (0..<list.tunnelCount).compactMap { tables.remote(of: list.tunnel($0)) }.sorted().map(\.description)
     }
     func paths(_ vtep: String) -> String {
         guard let address = IPAddress(vtep),

@@ -83,7 +83,8 @@ final class EventLog: @unchecked Sendable {
     var messages: [NetlinkMessage] {
         events.flatMap { event -> [NetlinkMessage] in
             switch event {
-            case .kernelNotified(let messages), .kernelDumped(let messages), .fpmFrame(_, let messages): messages
+            case .kernelNotified(let messages), .kernelDumped(let messages), .fpmFrame(_, let messages),
+                .fpmFrames(_, let messages, _): messages
             default: []
             }
         }

@@ -5,7 +5,7 @@ import Wire
 
 /// The subnets of all gateways, by VRF, and the addresses of each gateway.
 struct Subnets {
-    private var byVRF: [UInt16: PrefixTable<UInt16>] = [:]
+    private var byVRF: [PrefixTable<UInt16>] = []
     private let ofDomain: [[IPPrefix]]
     private let linkLocal: [IPAddress?]
 
@@ -16,13 +16,15 @@ struct Subnets {
             let domain = UInt16(truncatingIfNeeded: position + 1)
             let vrf = numbering.vrf(ofDomain: domain)
             guard vrf != 0 else { continue }
-            for gateway in gateways { byVRF[vrf, default: PrefixTable()][gateway.network] = domain }
+            while byVRF.count <= Int(vrf) { byVRF.append(PrefixTable()) }
+            for gateway in gateways { byVRF[Int(vrf)][gateway.network] = domain }
         }
     }
 
     /// The domain whose gateway is on the subnet of `address`.
     func domain(vrf: UInt16, _ address: IPAddress) -> UInt16? {
-        byVRF[vrf]?.longestMatch(address) { _ in true }?.value
+        guard Int(vrf) < byVRF.count, !byVRF[Int(vrf)].isEmpty else { return nil }
+        return byVRF[Int(vrf)].longestMatch(address) { _ in true }?.value
     }
     /// The subnet of a domain around `address`.
     func prefix(_ domain: UInt16, _ address: IPAddress) -> IPPrefix? {

@@ -12,6 +12,13 @@ public enum NetlinkDecoder {
     ) -> (messages: [NetlinkMessage], errors: [DecodeError]) {
         var messages: [NetlinkMessage] = []
         var errors: [DecodeError] = []
+        decode(bytes, into: &messages, &errors)
+        return (messages, errors)
+    }
+    /// Appends the messages of a buffer, and an error for each that was given up.
+    public static func decode(
+        _ bytes: UnsafeRawBufferPointer, into messages: inout [NetlinkMessage], _ errors: inout [DecodeError]
+    ) {
         var rest = ByteReader(bytes)
         while rest.count > 0 {
             let header: NetlinkHeader
@@ -28,7 +35,6 @@ public enum NetlinkDecoder {
             }
             rest = rest.rest(after: aligned(header.length))
         }
-        return (messages, errors)
     }
 
     /// The same for bytes of a collection, such as an array or a slice of one.

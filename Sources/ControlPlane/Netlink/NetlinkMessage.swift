@@ -8,7 +8,8 @@ public enum NetlinkMessage: Hashable, Sendable {
     case nextHop(NextHopMessage)
     /// Bridge FDB rows (family AF_BRIDGE) and IP neighbours.
     case neighbor(NeighborMessage)
-    case link(LinkMessage)
+    /// Rare, and several times as large as the others.
+    indirect case link(LinkMessage)
     case address(AddressMessage)
     /// NLMSG_DONE: a dump's end.
     case done
