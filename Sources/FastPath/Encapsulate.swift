@@ -106,7 +106,7 @@ private func udpWord(_ hash: UInt32, _ portRaw: UInt16, _ length: UInt16, checks
 @inline(__always)
 private func vxlanWord(_ vniWord: UInt32) -> UInt64 { 0x08 | UInt64(vniWord.bigEndian) &<< 32 }
 @inline(__always)
-private func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>> 32 }
+func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>> 32 }
 
 /// The one's complement sum of an Ethernet frame.
 ///
@@ -123,6 +123,28 @@ func innerSum(of packet: Packet) -> UInt64 {
     if padding == 0 { return known }
     return Checksum.append(
         known, packet.sum(from: layer4.end, count: padding), position: layer4.end)
+}
+
+/// The sum of a frame from its EtherType on when a TCP or UDP packet with a checksum over IPv4 fills it,
+/// nil for all others: the case of ``innerSum(of:)`` that nearly all long frames are. The addresses are in
+/// the IP header and, complemented, in what is known of the rest, so neither is read.
+@inline(__always)
+func coveredSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64? {
+    let shape = frame[raw32: 12], word = frame[raw64: 16]
+    let total = UInt16(truncatingIfNeeded: word).bigEndian
+    // IPv4 without options, not a fragment, without padding behind it; both headers in one piece.
+    guard shape & 0x00FF_FFFF == 0x0045_0008, word & 0xFF3F_0000_0000 == 0,
+        Int(total) &+ EthernetHeader.byteCount == packet.byteCount, packet.contiguous >= 54
+    else { return nil }
+    let number = UInt8(truncatingIfNeeded: word &>> 56)
+    let length = (total &- 20).bigEndian
+    if number == IPProtocol.udp {
+        guard frame[raw16: 38] == length, frame[raw16: 40] != 0 else { return nil }
+    } else if number != IPProtocol.tcp {
+        return nil
+    }
+    return UInt64(shape) &+ halves(word) &+ UInt64(frame[raw16: 24])
+        &+ UInt64(~UInt16(number).bigEndian) &+ UInt64(~length)
 }
 
 /// Whether the bytes of a frame are summed sooner than looked through.

@@ -143,8 +143,14 @@ extension Pipeline {
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32
     ) {
         var sum: UInt64 = 0
-        if adjacency.needsInnerSum {
-            sum = isShortFrame(packet) ? Checksum.shortSum(frame, packet.byteCount) : innerSum(of: packet)
+        if !adjacency.needsInnerSum {
+            // A path without checksums.
+        } else if isShortFrame(packet) {
+            sum = Checksum.shortSum(frame, packet.byteCount)
+        } else if let covered = coveredSum(packet, frame) {
+            sum = covered &+ halves(frame[raw64: 0]) &+ UInt64(frame[raw32: 8])
+        } else {
+            sum = innerSum(of: packet)
         }
         prependIPv6(packet, frame, adjacency, vni, hash: hash, sum: sum)
     }

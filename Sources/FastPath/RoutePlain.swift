@@ -66,18 +66,17 @@ extension Pipeline {
         _ adjacency: Adjacency, hash: UInt32
     ) {
         let (destination, source) = (head.mac, hop.sourceMAC)
-        let byteCount = packet.byteCount
-        if !isShortFrame(packet) {
-            rewritePlain(frame, at: frame, to: destination, from: source)
-            let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
-            prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)
-            return
-        }
         var sum: UInt64 = 0
         if adjacency.needsInnerSum {
+            let rest = isShortFrame(packet)
+                ? Checksum.shortSum(frame + 12, packet.byteCount &- 12) : coveredSum(packet, frame)
+            guard let rest else {
+                rewritePlain(frame, at: frame, to: destination, from: source)
+                prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: innerSum(of: packet))
+                return
+            }
             // Three words of two bytes each lie in an address.
-            sum = Checksum.shortSum(frame + 12, byteCount &- 12)
-                &+ (destination & 0xFFFF_FFFF) &+ destination &>> 32 &+ (source & 0xFFFF_FFFF) &+ source &>> 32
+            sum = rest &+ halves(destination) &+ halves(source)
         }
         rewritePlain(frame, at: frame, to: destination, from: source)
         prependIPv6(packet, frame, adjacency, OuterVNI(hop), hash: hash, sum: sum)
