@@ -32,7 +32,7 @@ final class RouteCompiler {
     /// Routes and sources that did not fit; they are tried again when something was removed.
     private var refused: Set<VRFPrefix> = []
     private var refusedSources: Set<RouteSource> = []
-    private var hasRoom = false
+    private var room = RoomSignal()
     private var memory = RouteMemory()
     private var pending: [VRFPrefix] = []
     /// VRFs that had a table until this batch.
@@ -96,7 +96,7 @@ final class RouteCompiler {
         retryRefused(&state)
         let dropsGroups = groups.dropUnused()
         if hops.dropUnused(&state) || dropsGroups { memory.forgetAll() }
-        hasRoom = hasRoom || groups.hasRoom || hops.hasRoom
+        if groups.hasRoom || hops.hasRoom { room.note(tables) }
         groups.hasRoom = false
         hops.hasRoom = false
         if let text = hops.takeRefusal() { log.append(("next hops", text)) }
@@ -118,7 +118,7 @@ final class RouteCompiler {
 
     /// A VTEP fits again.
     func hasTunnelRoom(_ state: inout ControlState) {
-        hasRoom = true
+        room.note(tables)
         hops.retryRouterMACs(&state)
     }
 
@@ -187,8 +187,6 @@ final class RouteCompiler {
             try tables.setRoute(vrf: vrf, prefix, wanted)
         } catch {
             release(wanted)
-            // Below the limit: what was deleted rests, and the next batch finds its room.
-            if !isFull(prefix) { hasRoom = true }
             refuse(vrf, prefix)
             log.append(("routes refused", "\(error)"))
             return
@@ -201,10 +199,11 @@ final class RouteCompiler {
         tables.removeRoute(vrf: vrf, prefix)
         release(old)
         counts[Int(vrf)] -= 1
-        hasRoom = true
+        room.note(tables)
     }
     /// The tables keep what they have; a route that leads elsewhere now is better than none.
     private func refuse(_ vrf: UInt16, _ prefix: IPPrefix) {
+        room.wait(tables)
         guard refused.count < Self.refusedLimit else { return }
         if refused.insert(VRFPrefix(vrf: vrf, prefix: prefix)).inserted { refusedCount += 1 }
     }
@@ -359,6 +358,7 @@ final class RouteCompiler {
         if groups.update(source, resolution, &state) {
             if !refusedSources.isEmpty { refusedSources.remove(source) }
         } else {
+            room.wait(tables)
             refusedSources.insert(source)
         }
     }
@@ -456,8 +456,9 @@ final class RouteCompiler {
         (prefix.isHost ? tables.hostRouteCount : tables.prefixCount) >= tables.limits.routes
     }
     private func retryRefused(_ state: inout ControlState) {
-        guard hasRoom, isRefusing else { return }
-        hasRoom = false
+        guard isRefusing || hops.isRefusing, room.take(tables) else { return }
+        hops.retryRouterMACs(&state)
+        if hops.isRefusing { room.wait(tables) }
         for source in Array(refusedSources) {
             updateGroups(source, state.resolve(ways(of: source, state), vrf: source.vrf), &state)
         }
@@ -467,6 +468,6 @@ final class RouteCompiler {
             compile(next.vrf, next.prefix, &state)
             tried += 1
         }
-        if tried == Self.retriesPerFlush { hasRoom = true }
+        if tried == Self.retriesPerFlush { room.note(tables) }
     }
 }

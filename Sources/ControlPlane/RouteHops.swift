@@ -135,6 +135,7 @@ final class RouteHops {
             tunnelOfRouterMAC[key] = tunnel
         }
     }
+    var isRefusing: Bool { !refusedRouterMACs.isEmpty }
     func retryRouterMACs(_ state: inout ControlState) {
         for key in Array(refusedRouterMACs) { updateRouterMAC(key, &state) }
     }

@@ -32,7 +32,7 @@ public final class TableCompiler {
     /// MACs and flood lists that did not fit; they are tried again when something was removed.
     private var refusedMACs: Set<UInt64> = []
     private var refusedFlood: Set<UInt16> = []
-    private var hasRoom = false
+    private var room = RoomSignal()
     private var pendingLog: [(kind: String, text: String)] = []
     static let retriesPerFlush = 4096
     static let refusedLimit = 1 << 20
@@ -117,7 +117,7 @@ public final class TableCompiler {
             pendingLog.append(("vteps", text))
         }
         if tunnels.dropUnused() {
-            hasRoom = true
+            room.note(tables)
             routes.hasTunnelRoom(&state)
         }
         tunnels.resolve(&state, all: changes.underlay)
@@ -144,14 +144,12 @@ public final class TableCompiler {
                 refusedMACs.remove(key)
             } catch {
                 if value.isTunnel { tunnels.release(.domain(domain), value.index) }
-                // Below the limit: deleted slots rest, and the next batch finds them free.
-                if tables.macCount < tables.limits.macs { hasRoom = true }
                 refuse(key, "\(error)")
                 return
             }
         } else {
             tables.removeMAC(domain: domain, mac)
-            hasRoom = true
+            room.note(tables)
         }
         if let old, old.isTunnel { tunnels.release(.domain(domain), old.index) }
     }
@@ -191,6 +189,7 @@ public final class TableCompiler {
     }
 
     private func refuse(_ key: UInt64, _ reason: String?) {
+        room.wait(tables)
         guard refusedMACs.count < Self.refusedLimit else { return }
         if refusedMACs.insert(key).inserted {
             alarms.macsRefused += 1
@@ -198,8 +197,7 @@ public final class TableCompiler {
         }
     }
     private func retryRefused(_ state: inout ControlState) {
-        guard hasRoom, !(refusedMACs.isEmpty && refusedFlood.isEmpty) else { return }
-        hasRoom = false
+        guard !(refusedMACs.isEmpty && refusedFlood.isEmpty), room.take(tables) else { return }
         for domain in refusedFlood.sorted() { compileFlood(domain, &state) }
         var tried = 0
         for key in Array(refusedMACs.prefix(Self.retriesPerFlush)) {
@@ -207,7 +205,7 @@ public final class TableCompiler {
             compileMAC(key, &state)
             tried += 1
         }
-        if tried == Self.retriesPerFlush { hasRoom = true }
+        if tried == Self.retriesPerFlush { room.note(tables) }
     }
 
     // MARK: Flood lists
@@ -218,6 +216,7 @@ public final class TableCompiler {
         var targets = wanted.compactMap { tunnels.tunnel(of: $0, state) }
         let room = max(0, tables.limits.floodTargets - circuits.count)
         if targets.count > room || targets.count < wanted.count {
+            self.room.wait(tables)
             if refusedFlood.insert(domain).inserted { alarms.floodTargetsRefused += 1 }
             if targets.count > room {
                 pendingLog.append(

@@ -19,9 +19,15 @@ extension ForwardingTables {
         collect()
     }
 
+    /// What workers must pass before all that was removed so far can be used again.
+    public var deletionEpoch: UInt64 {
+        hasDeletions || !dirty.isEmpty ? publication.epoch : publication.epoch - 1
+    }
+
     /// Frees what workers no longer hold; called from the control thread's clock too.
     public func collect() {
         let passed = publication.reclaim()
+        passedEpoch = passed
         fdb.reclaim(through: passed)
         vteps.reclaim(through: passed)
         freeDomains.reclaim(through: passed)

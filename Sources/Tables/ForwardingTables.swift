@@ -41,6 +41,8 @@ public final class ForwardingTables {
 
     var dirty: Dirty = [.all]
     var hasDeletions = false
+    /// What was removed at or before this epoch is free again; see ``deletionEpoch``.
+    public internal(set) var passedEpoch: UInt64 = 0
     var root: UnsafeMutablePointer<ForwardingState>
 
     /// What ``publish()`` has to make anew.

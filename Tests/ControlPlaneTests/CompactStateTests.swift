@@ -174,4 +174,55 @@ struct CompactStateTests {
         #expect(rig.tables.hostRouteCount == 16 && !rig.compiler.isRefusingRoutes)
         #expect(rig.compiler.routeFaults(rig.state) == [])
     }
+    @Test("routes refused while deleted routes still rest for a worker are taken in when its grace period has passed")
+    func restingRoutes() throws {
+        let rig = try makeRoutedRig { $0.dataplane.limits.routes = 16 }
+        rig.connectFPM()
+        let room = 16 - rig.tables.hostRouteCount
+        for index in 0..<room { rig.frame(host(index)) }
+        #expect(rig.tables.hostRouteCount == 16 && !rig.compiler.isRefusingRoutes)
+        // A worker that never ends its burst: each deleted route's slot rests, until none is left.
+        let worker = rig.tables.reader(worker: 0)
+        worker.quiescent()
+        var next = room
+        while !rig.compiler.isRefusingRoutes && next < 4000 {
+            rig.frame(host(next - room, isDelete: true), host(next))
+            next += 1
+        }
+        #expect(rig.compiler.isRefusingRoutes && rig.tables.hostRouteCount == 15)
+        rig.wait(2)
+        #expect(rig.compiler.isRefusingRoutes && rig.tables.hostRouteCount == 15)
+        worker.quiescent()
+        rig.wait(2)
+        #expect(!rig.compiler.isRefusingRoutes && rig.tables.hostRouteCount == 16)
+        #expect(rig.compiler.routeFaults(rig.state) == [])
+        worker.offline()
+    }
+    @Test("a VTEP, its next hop and its route that wait for what rests are there when the grace period has passed")
+    func restingTunnels() throws {
+        let rig = try makeRoutedRig { $0.dataplane.limits.vteps = 1 }
+        rig.connectFPM()
+        func route(_ index: Int, isDelete: Bool = false) -> NetlinkMessage {
+            RouteRuleTests.red(
+                "10.9.\(index).1/32", Message.hop("10.0.7.\(index)", 7, isOnlink: true), isDelete: isDelete)
+        }
+        var count = 1
+        while !rig.compiler.isRefusingRoutes && count < 200 {
+            rig.frame(route(count))
+            count += 1
+        }
+        let last = count - 1
+        #expect(rig.compiler.isRefusingRoutes && rig.route("red", "10.9.\(last).1/32") == nil)
+        let worker = rig.tables.reader(worker: 0)
+        worker.quiescent()
+        // The removed VTEP's index rests: batches in between must not use up the only try.
+        rig.frame(route(1, isDelete: true))
+        rig.wait(2)
+        #expect(rig.compiler.isRefusingRoutes && rig.route("red", "10.9.\(last).1/32") == nil)
+        worker.quiescent()
+        rig.wait(2)
+        #expect(!rig.compiler.isRefusingRoutes && rig.route("red", "10.9.\(last).1/32") != nil)
+        #expect(rig.compiler.routeFaults(rig.state) == [])
+        worker.offline()
+    }
 }
