@@ -47,6 +47,9 @@ struct GapHistogram {
     private(set) var longest = 0.0
     private(set) var count: UInt64 = 0
     static let stallMicroseconds = 10.0
+    /// Turns from here on may hide a switch of threads: each is asked, so that what happened in a short turn
+    /// does not excuse a later long one.
+    static let switchMicroseconds = 4.0
 
     /// Context switches of the calling thread so far.
     private static func switchCount() -> Int {
@@ -59,7 +62,10 @@ struct GapHistogram {
     mutating func begin() { switches = Self.switchCount() }
 
     @inline(__always) mutating func add(microseconds: Double) {
-        if microseconds > Self.stallMicroseconds, isPreempted() { return }
+        if microseconds > Self.switchMicroseconds, isPreempted(), microseconds > Self.stallMicroseconds {
+            preempted += 1
+            return
+        }
         let bucket = Int(microseconds * 10)
         buckets[bucket < 1000 ? bucket : 1000] += 1
         count += 1
@@ -68,9 +74,7 @@ struct GapHistogram {
     private mutating func isPreempted() -> Bool {
         let now = Self.switchCount()
         defer { switches = now }
-        if now == switches { return false }
-        preempted += 1
-        return true
+        return now != switches
     }
     func percentile(_ part: Double) -> Double {
         let wanted = UInt64((Double(count) * part).rounded(.up))
