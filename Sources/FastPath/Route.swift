@@ -199,7 +199,12 @@ extension Pipeline {
         memory.pointee.counters.prefetch(vrf: context.pointee.egressVRF)
         if head.isBridge {
             let domain = UInt16(truncatingIfNeeded: hop.target)
-            pe_prefetch(state.pointee.fdb.bucket(of: FDBKey.make(domain: domain, mac: head.mac)))
+            let circuit = hop.circuit(head)
+            if circuit != HopView.noCircuit {
+                pe_prefetch(state.pointee.circuits + Int(circuit))
+            } else {
+                pe_prefetch(state.pointee.fdb.bucket(of: FDBKey.make(domain: domain, mac: head.mac)))
+            }
             memory.pointee.counters.prefetch(domain: domain)
         }
     }

@@ -162,7 +162,9 @@ extension Pipeline {
         context.pointee.egressVRF = origin.vrf
         context.pointee.flags = flags
         memory.pointee.side.routed = end &+ 1
-        if end & (Pipeline.bucketGroup &- 1) == Pipeline.bucketGroup &- 1 {
+        if origin.ingress == PacketContext.fromTunnel {
+            pe_prefetch(bucket)
+        } else if end & (Pipeline.bucketGroup &- 1) == Pipeline.bucketGroup &- 1 {
             prefetchBuckets(from: end &+ 1 &- Pipeline.bucketGroup, to: end &+ 1)
         }
         memory.pointee.counters.add(

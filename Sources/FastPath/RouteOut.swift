@@ -80,9 +80,8 @@ extension Pipeline {
         _ context: UnsafeMutablePointer<RoutedContext>, _ hop: HopView, _ head: HopHead
     ) {
         let domain = UInt16(truncatingIfNeeded: hop.target)
-        let fdb = state.pointee.fdb
-        let key = FDBKey.make(domain: domain, mac: head.mac)
-        let found = FDBValue(rawValue: fdb.value(of: key, in: fdb.bucket(of: key)))
+        let known = hop.circuit(head)
+        let found = known != HopView.noCircuit ? FDBValue(rawValue: known) : place(of: head.mac, in: domain)
         guard found.isCircuit else {
             routeToBridge(context, hop, head, found)
             return
@@ -116,6 +115,13 @@ extension Pipeline {
             _ = packet.addFront(VLANTag.byteCount)
         }
         send(packet, to: port, io)
+    }
+
+    /// What the FDB says of a MAC.
+    private func place(of mac: UInt64, in domain: UInt16) -> FDBValue {
+        let fdb = state.pointee.fdb
+        let key = FDBKey.make(domain: domain, mac: mac)
+        return FDBValue(rawValue: fdb.value(of: key, in: fdb.bucket(of: key)))
     }
 
     /// To a host that is not behind a circuit: through its L2VNI (asymmetric IRB), or flooded from the

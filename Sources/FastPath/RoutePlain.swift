@@ -88,12 +88,10 @@ extension Pipeline {
         _ head: HopHead
     ) -> Bool {
         let domain = UInt16(truncatingIfNeeded: hop.target)
-        let fdb = state.pointee.fdb
-        let key = FDBKey.make(domain: domain, mac: head.mac)
-        let found = FDBValue(rawValue: fdb.value(of: key, in: fdb.bucket(of: key)))
-        guard found.isCircuit else { return false }
-        let circuit = state.pointee.circuits + Int(found.index)
-        // The FDB changes in place: its entry may be younger than this snapshot's circuits.
+        let index = hop.circuit(head)
+        guard index != HopView.noCircuit else { return false }
+        let circuit = state.pointee.circuits + Int(index)
+        // The hop changes in place: its circuit may be younger than this snapshot's circuits.
         guard circuit.pointee.domain == domain else { return false }
         let packet = context.pointee.packet
         let port = circuit.pointee.port

@@ -69,7 +69,7 @@ public final class ForwardingTables {
         hosts = try HostTable(name: "host routes (limits.routes)", capacity: limits.routes)
         neighborTable = try HostTable(name: "neighbors (limits.neighbors)", capacity: limits.neighbors)
         prefixes = try PrefixTrie(vrfs: limits.vrfs, capacity: limits.routes)
-        hops = try HopTable(limits: limits)
+        hops = try HopTable(limits: limits, fdb: fdb)
         neighborRings = try NeighborRings(workers: limits.workers)
         counters = try Counters(limits: limits)
         learning = try LearnRings(limits: limits, slotCount: fdb.slotCount)
@@ -370,11 +370,14 @@ public final class ForwardingTables {
         // A slot that another MAC had keeps no mark of it.
         try fdb.set(key, value.rawValue)
         if isNew, let slot = fdb.slot(of: key) { learning.clearMarks(slot: slot) }
+        hops.moved(key, value)
     }
     public func removeMAC(domain: UInt16, _ mac: MACAddress) {
         guard domain != 0, Int(domain) < limits.domains else { return }
-        if fdb.remove(FDBKey.make(domain: domain, mac: mac.rawValue), epoch: publication.epoch) {
+        let key = FDBKey.make(domain: domain, mac: mac.rawValue)
+        if fdb.remove(key, epoch: publication.epoch) {
             hasDeletions = true
+            hops.moved(key, nil)
         }
     }
     public func mac(domain: UInt16, _ mac: MACAddress) -> FDBValue? {

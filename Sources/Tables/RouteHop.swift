@@ -50,8 +50,10 @@ public struct RouteHop: Hashable, Sendable {
 ///             55..52 state, 56 remote
 ///     word 1  63..32 VNI word (VNI in the upper 24 bits), 31..0 tunnel, domain or port
 ///     word 2  47..0 source MAC, 63..48 VXLAN port in network order
+///     word 3  of a bridge hop: 23..0 circuit on which the FDB has the destination MAC, all ones when
+///             that is not on a circuit; 63..24 last five bytes of the MAC that this is about
 ///
-/// Words 0 and 2 change in place; word 1 is written once, before anything refers to the hop.
+/// Words 0, 2 and 3 change in place; word 1 is written once, before anything refers to the hop.
 public struct HopView: BitwiseCopyable, @unchecked Sendable {
     @usableFromInline let words: UnsafePointer<UInt64>
     @inlinable @inline(__always) public init(at words: UnsafePointer<UInt64>) { self.words = words }
@@ -68,6 +70,20 @@ public struct HopView: BitwiseCopyable, @unchecked Sendable {
     @inlinable @inline(__always) public var sourceMAC: UInt64 { pe_load64_relaxed(words + 2) & 0xFFFF_FFFF_FFFF }
     @inlinable @inline(__always) public var vxlanPortRaw: UInt16 {
         UInt16(truncatingIfNeeded: pe_load64_relaxed(words + 2) &>> 48)
+    }
+    /// The circuit of a bridge hop's host, as the FDB has it; ``noCircuit`` when the FDB must be asked: the
+    /// host is not on a circuit, or the hop is about to be another host's.
+    @inlinable @inline(__always) public func circuit(_ head: HopHead) -> UInt32 {
+        let place = pe_load64_relaxed(words + 3)
+        if (place ^ head.rawValue &<< 16) &>> 24 != 0 { return HopView.noCircuit }
+        return UInt32(truncatingIfNeeded: place) & HopView.noCircuit
+    }
+    @inlinable public static var noCircuit: UInt32 { 0xFF_FFFF }
+
+    /// Word 3 of a hop to `mac`, of which the FDB says `value`.
+    static func place(of mac: MACAddress, _ value: FDBValue?) -> UInt64 {
+        let circuit = value.map { $0.isCircuit ? $0.index : noCircuit } ?? noCircuit
+        return (mac.rawValue >> 8) << 24 | UInt64(circuit)
     }
 }
 
@@ -104,6 +120,8 @@ final class HopTable {
     let groups: UnsafeMutablePointer<UInt64>
     let slots: UnsafeMutablePointer<UInt32>
     private let limits: TableLimits
+    private let fdb: BucketTable
+    private var hosts = HopHosts()
     private var hops: IndexPool
     private var groupIndexes: IndexPool
     private var regions = SlotRegions(limit: TableLimits.groupSlots)
@@ -113,8 +131,10 @@ final class HopTable {
 
     var count: Int { used.count }
 
-    init(limits: TableLimits) throws(TableError) {
+    /// - Parameter fdb: which says on which circuits hosts are; see ``moved(_:_:)``.
+    init(limits: TableLimits, fdb: BucketTable) throws(TableError) {
         self.limits = limits
+        self.fdb = fdb
         hops = IndexPool(name: "next hops (limits.neighbors)", first: 0, limit: limits.hops)
         groupIndexes = IndexPool(name: "next-hop groups", first: 0, limit: TableLimits.groups)
         func pages(_ name: String, _ bytes: Int) throws(TableError) -> UnsafeMutableRawPointer {
@@ -142,6 +162,7 @@ final class HopTable {
         case .bridge(let domain):
             at[1] = UInt64(domain)
             at[2] = hop.sourceMAC.rawValue
+            settle(UInt32(index), hop.mac)
         case .port(let port):
             at[1] = UInt64(port)
             at[2] = hop.sourceMAC.rawValue
@@ -155,8 +176,28 @@ final class HopTable {
         guard used.contains(index) else { return }
         let at = words + Int(index) * HopView.wordCount
         let kind = at[0] & 15 << 48
+        let isOtherHost = kind == 2 << 48 && MACAddress(rawValue: at[0]) != mac
+        if isOtherHost { hosts.remove(index, from: host(index)) }
         pe_store64(
             at, mac.rawValue | kind | UInt64(state.rawValue) << 52 | (isRemote ? 1 << 56 : 0))
+        if isOtherHost { settle(index, mac) }
+    }
+    /// The FDB key of a bridge hop's host.
+    private func host(_ index: UInt32) -> UInt64 {
+        let view = HopView(at: words + Int(index) * HopView.wordCount)
+        return FDBKey.make(domain: UInt16(truncatingIfNeeded: view.target), mac: view.head.mac)
+    }
+    /// From now on a bridge hop follows the host `mac` of its domain.
+    private func settle(_ index: UInt32, _ mac: MACAddress) {
+        let at = words + Int(index) * HopView.wordCount
+        let key = FDBKey.make(domain: UInt16(truncatingIfNeeded: at[1]), mac: mac.rawValue)
+        pe_store64(at + 3, HopView.place(of: mac, fdb.value(of: key).map(FDBValue.init(rawValue:))))
+        hosts.add(index, to: key)
+    }
+    /// The FDB says something else of a MAC; nil when it was removed.
+    func moved(_ key: UInt64, _ value: FDBValue?) {
+        let place = HopView.place(of: FDBKey.mac(key), value)
+        hosts.forEach(of: key) { pe_store64(words + Int($0) * HopView.wordCount + 3, place) }
     }
     /// Changes the source MAC, in one word.
     func update(_ index: UInt32, sourceMAC: MACAddress) {
@@ -166,6 +207,7 @@ final class HopTable {
     }
     func remove(_ index: UInt32, epoch: UInt64) {
         guard used.remove(index) != nil else { return }
+        if (words + Int(index) * HopView.wordCount)[0] >> 48 & 15 == 2 { hosts.remove(index, from: host(index)) }
         hops.release(Int(index), epoch: epoch)
     }
     func hop(_ index: UInt32) -> RouteHop? {

@@ -125,6 +125,31 @@ import Wire
         expectBalanced(routed.world)
     }
 
+    @Test("packets follow their host: to another circuit, behind a VTEP, back", arguments: Family.allCases)
+    func movedHost(family: Family) throws {
+        let routed = try Routed()
+        let circuit = try routed.world.addCircuit(port: 2, vlan: 9, domain: routed.second)
+        routed.tables.publish()
+        let frame = routed.up(family.host(2, 20))
+        let expected = hopped(frame, to: otherMAC, from: gatewayMAC)
+        expectFrame(routed.world.run(2, frame).first, port: 3, expected)
+        try routed.world.addMAC(otherMAC, .circuit(circuit), domain: routed.second)
+        expectFrame(routed.world.run(2, frame).first, port: 2, Frame.tagged(9, expected))
+        try routed.world.addMAC(otherMAC, .tunnel(routed.tunnel), domain: routed.second)
+        let outer = try #require(routed.world.run(2, frame).first.flatMap { OuterHeaders($0.bytes) })
+        #expect(outer.vni == 211)
+        #expect(outer.inner == expected)
+        try routed.world.addMAC(otherMAC, .circuit(routed.circuits[1]), domain: routed.second)
+        expectFrame(routed.world.run(2, frame).first, port: 3, expected)
+        // Its neighbour entry now names another MAC.
+        try routed.world.addMAC(remoteMAC, .circuit(circuit), domain: routed.second)
+        routed.tables.updateHop(routed.far, mac: remoteMAC, state: .usable)
+        expectFrame(
+            routed.world.run(2, frame).first, port: 2,
+            Frame.tagged(9, hopped(frame, to: remoteMAC, from: gatewayMAC)))
+        expectBalanced(routed.world)
+    }
+
     @Test("a hop that became the gateway's own MAC is no way out")
     func gatewayAsHop() throws {
         let routed = try Routed()
