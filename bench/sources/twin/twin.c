@@ -6,7 +6,7 @@
 #include <rte_ring.h>
 #include <stdlib.h>
 
-enum { BURST = 32, LANE = 64, ETHDEVS = 64, FROM_TUNNEL = UINT32_MAX, HOP_DISTANCE = 8 };
+enum { BURST = 32, LANE = 64, ETHDEVS = 64, FROM_TUNNEL = UINT32_MAX, BUCKET_GROUP = 8, UNPLACED = 0xFFFFFF };
 
 struct context {
   struct rte_mbuf *mbuf;
@@ -135,6 +135,10 @@ HOT void cut(struct rte_mbuf *m, uint16_t offset, uint32_t length) {
   m->pkt_len = length;
 }
 
+// Host-route buckets of packets put aside, several at once.
+HOT void prefetch_buckets(const struct routed *routes, uint32_t start, uint32_t end) {
+  for (uint32_t i = start; i < end; i++) pe_prefetch(routes[i].bucket);
+}
 // A packet for a gateway or router MAC, `length` bytes at `frame`: aside for the routing passes.
 HOT bool start_routing(
     struct twin_worker *w, const struct state *s, const struct counters *c, struct rte_mbuf *m, uint8_t *frame,
@@ -150,7 +154,6 @@ HOT bool start_routing(
   if (unlikely(end != length)) cut(m, 0, end);
   uint64_t key = scoped_key(vrf, __builtin_bswap32(load32(frame + 30)));
   const uint8_t *bucket = bucket_of(&s->hosts.table, key);
-  pe_prefetch(bucket);
   struct routed *r = &w->routes[w->routed++];
   r->mbuf = m;
   r->frame = frame;
@@ -159,6 +162,8 @@ HOT bool start_routing(
   r->source_key = source_key;
   r->ingress = ingress;
   r->vrf = vrf;
+  if (ingress == FROM_TUNNEL) pe_prefetch(bucket);
+  else if (w->routed % BUCKET_GROUP == 0) prefetch_buckets(w->routes, w->routed - BUCKET_GROUP, w->routed);
   count2(c->vrfs, vrf, ingress == FROM_TUNNEL ? VRF_TUNNEL_IN : VRF_LOCAL_IN, end);
   return false;
 }
@@ -437,15 +442,20 @@ static __attribute__((noinline)) void resolve(struct twin_worker *w, const struc
 // Routing: lookup, then the hop that it leads to, then what the hop leads to.
 
 HOT const uint64_t *hop_of(const struct state *s, uint32_t route) { return s->hops + (size_t)route * HOP_WORDS; }
+// The circuit of a hop that is a host, tagged with five bytes of the MAC that it is about.
+HOT uint32_t circuit_of(const uint64_t *hop, uint64_t head) {
+  uint64_t place = pe_load64_relaxed(hop + 3);
+  return (place ^ head << 16) >> 24 ? UNPLACED : (uint32_t)place & UNPLACED;
+}
 HOT void prefetch_hop(const struct state *s, const struct counters *c, const struct routed *r) {
   if (unlikely(r->route == MISS)) return;
   const uint64_t *hop = hop_of(s, r->route);
   uint64_t head = pe_load64_relaxed(hop);
   pe_prefetch_write(c->vrfs + (size_t)r->vrf * 8);
   if ((head >> 48 & 15) == HOP_BRIDGE) {
-    uint16_t domain = (uint16_t)hop[1];
-    pe_prefetch(bucket_of(&s->fdb, scoped_key(domain, head & 0xFFFFFFFFFFFF)));
-    pe_prefetch_write(c->domains + (size_t)domain * 8);
+    uint32_t circuit = circuit_of(hop, head);
+    if (circuit != UNPLACED) pe_prefetch(s->circuits + circuit);
+    pe_prefetch_write(c->domains + (size_t)(uint16_t)hop[1] * 8);
   }
 }
 HOT bool look(
@@ -499,10 +509,9 @@ HOT bool forward_to_host(
     uint64_t mac) {
   struct rte_mbuf *m = r->mbuf;
   uint16_t domain = (uint16_t)hop[1];
-  uint64_t key = scoped_key(domain, mac);
-  uint32_t value = find(&s->fdb, key, bucket_of(&s->fdb, key), NULL);
-  if (unlikely(value >> 30)) REFUSE("a neighbour that is behind no circuit");
-  const struct circuit *circuit = s->circuits + (value & 0xFFFFFF);
+  uint32_t index = circuit_of(hop, pe_load64_relaxed(hop));
+  if (unlikely(index == UNPLACED)) REFUSE("a neighbour that is behind no circuit");
+  const struct circuit *circuit = s->circuits + index;
   if (unlikely(circuit->domain != domain)) REFUSE("a circuit of another domain");
   uint64_t io = port_io(&w->io, circuit->port);
   uint32_t length = m->pkt_len;
@@ -533,11 +542,9 @@ static __attribute__((noinline)) void look_up(struct twin_worker *w, const struc
   uint8_t *marks = w->learning.marks;
   uint8_t period = pe_load8_relaxed(w->learning.period);
   struct routed *routes = w->routes;
-  for (uint32_t i = 0; i < count; i++) {
-    look(w, &s, marks, period, &routes[i]);
-    if (i >= HOP_DISTANCE) prefetch_hop(&s, &c, &routes[i - HOP_DISTANCE]);
-  }
-  for (uint32_t i = count < HOP_DISTANCE ? 0 : count - HOP_DISTANCE; i < count; i++) prefetch_hop(&s, &c, &routes[i]);
+  prefetch_buckets(routes, count & ~(BUCKET_GROUP - 1u), count);
+  for (uint32_t i = 0; i < count; i++) look(w, &s, marks, period, &routes[i]);
+  for (uint32_t i = 0; i < count; i++) prefetch_hop(&s, &c, &routes[i]);
 }
 static __attribute__((noinline)) void follow(struct twin_worker *w, const struct state *state, uint32_t count) {
   const struct state s = *state;
