@@ -30,28 +30,30 @@ def _size(entries):
     return str(entries)
 
 
+# Journeys whose cost is a matter of the table's size.
+BY_SIZE = ["l2-encap", "l2-decap", "l3-encap", "l3-decap", "l3-prefix", "inter-subnet"]
+
+
 def cycles_by_size(document, folder):
     """Core cycles a packet of each journey at each table size; 64-byte frames, bursts of 32."""
     series = {}
     for row in document["rows"]:
         parts = row["id"].split("/")
-        if len(parts) != 5 or parts[0] in ("null", "twin") or parts[3:] != ["64", "32"]:
-            continue
-        if "cycles" in row["metrics"] and parts[2].isdigit():
+        if len(parts) == 5 and parts[0] in BY_SIZE and parts[3:] == ["64", "32"] and "cycles" in row["metrics"]:
             series.setdefault((parts[0], parts[1]), {})[int(parts[2])] = row["metrics"]["cycles"]
     if not series:
         return None
     sizes = sorted({size for points in series.values() for size in points})
     figure, axes = plt.subplots(figsize=(7.2, 3.8))
-    for index, ((journey, family), points) in enumerate(sorted(series.items())):
+    for (journey, family), points in sorted(series.items()):
         at = [sizes.index(size) for size in sorted(points)]
         figures = [value_of(points[size]) for size in sorted(points)]
-        axes.plot(at, figures, marker="o", markersize=4, color=f"C{index // 2 % 10}",
+        axes.plot(at, figures, marker="o", markersize=4, color=f"C{BY_SIZE.index(journey)}",
                   linestyle="-" if family == "ipv4" else "--", label=f"{journey} {family}")
     axes.set_xticks(range(len(sizes)), [_size(size) for size in sizes])
     axes.set(xlabel="entries", ylabel="core cycles a packet", ylim=(0, None),
              title="Cost of a packet by table size (64-byte frames, bursts of 32)")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return save(figure, folder, "cycles")
 
 
@@ -65,9 +67,10 @@ def peers(document, folder):
             cases.setdefault(case, {})[name] = value_of(row["metrics"]["cycles"])
     if not cases:
         return None
-    names = list(dict.fromkeys(name for row in cases.values() for name in row))
+    names = list(dict.fromkeys(name for row in cases.values() for name in row if name != "testpmd-macswap"))
     names.sort(key=lambda name: name != "pe-dp")
-    figure, axes = plt.subplots(figsize=(7.2, 0.8 + 0.16 * len(names) * len(cases)))
+    figure, axes = plt.subplots(figsize=(7.2, 1 + 0.075 * len(names) * len(cases)))
+    axes.margins(y=0.01)
     height = 0.85 / len(names)
     for index, name in enumerate(names):
         at = [number + index * height for number, row in enumerate(cases.values()) if name in row]

@@ -48,8 +48,9 @@ class Result:
     def headline(self):
         """Lines that say on what and under which load this was measured."""
         machine, load = self.document["machine"], self.document["load"] or {}
+        caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
         lines = [
-            f"{machine['cpu']} ({machine['class']}), {machine['cores']} cores, {machine['caches']}, "
+            f"{machine['cpu']} ({machine['class']}), {machine['cores']} cores, {caches}, "
             f"kernel {machine['kernel']}, {machine['hugepages2M']} huge pages, counter {machine['counter']}",
             ", ".join(f"{name} {value}" for name, value in self.document["versions"].items() if value),
         ]
