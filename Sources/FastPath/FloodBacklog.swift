@@ -28,10 +28,8 @@ struct FloodJob {
 /// one burst from each of its sources, makes at most ``copiesPerTurn`` copies, and the packet goes on in
 /// the next turn.
 struct FloodBacklog {
-    /// Packets that may wait for their copies. Each holds a packet buffer.
-    static var capacity: Int { 256 }
-    /// Copies in one turn: about 15 000 cycles, as long as some five bursts of unicast take.
-    static var copiesPerTurn: Int { 256 }
+    static var capacity: Int { TableLimits.floodQueue }
+    static var copiesPerTurn: Int { TableLimits.floodCopiesPerTurn }
     /// Copies that are made together.
     static var chunk: Int { 32 }
 

@@ -44,8 +44,8 @@ struct KeptState {
 /// A rate limit with a burst (a token bucket), in nanoseconds.
 struct TokenBucket {
     /// ICMP errors per second, and how many may come at once, of each worker.
-    static var perSecond: UInt64 { 1000 }
-    static var burst: UInt64 { 256 }
+    static var perSecond: UInt64 { TableLimits.icmpPerSecond }
+    static var burst: UInt64 { TableLimits.icmpBurst }
     private static var cost: UInt64 { 1_000_000_000 / perSecond }
     private var credit = burst &* cost
     private var last: UInt64 = 0

@@ -21,11 +21,9 @@ struct WaitingTarget {
 
 /// Where the waiting packets are.
 struct WaitingStore {
-    /// Most packets of one worker, most of one target, most targets. A host that does not answer
-    /// keeps no more than its share from the others.
-    static var packetCapacity: Int { 256 }
-    static var perTarget: UInt16 { 16 }
-    static var targetCapacity: Int { 64 }
+    static var packetCapacity: Int { TableLimits.waitingPackets }
+    static var perTarget: UInt16 { TableLimits.waitingPerTarget }
+    static var targetCapacity: Int { TableLimits.waitingTargets }
     static var none: UInt16 { UInt16.max }
     /// Longest wait; the control plane gives up earlier, and says so in the neighbour's state.
     static var patience: UInt64 { 5_000_000_000 }

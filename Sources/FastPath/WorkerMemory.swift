@@ -76,7 +76,7 @@ struct RoutedContext {
         /// IPv4 without options, with all of 38 bytes from the Ethernet header on in the first segment.
         static var isPlain: Flags { Flags(rawValue: 64) }
         /// It waited for its neighbour once, and that was decided.
-        static var hasWaited: Flags { Flags(rawValue: 32) }
+        static var hasWaited: Flags { Flags(rawValue: 128) }
     }
     /// Entered through a routed or an underlay port, or made here.
     static var fromPort: UInt32 { UInt32.max &- 2 }

@@ -82,6 +82,23 @@ public struct TableLimits: Hashable, Sendable {
     public static let linkHeaderByteCount = 22
 }
 
+// What a worker keeps for later, and how much of it one turn does. Beyond, packets are dropped with the
+// reason that is named.
+extension TableLimits {
+    /// Packets that may wait for their flood copies (`floodQueueFull`); each holds a packet buffer.
+    @inlinable public static var floodQueue: Int { 256 }
+    /// Flood copies in one turn: about 15 000 cycles, as long as some five bursts of unicast take.
+    @inlinable public static var floodCopiesPerTurn: Int { 256 }
+    /// Packets that may wait for neighbours, those of one target, and targets (`neighborQueueFull`). A host
+    /// that does not answer keeps no more than its share from the others.
+    @inlinable public static var waitingPackets: Int { 256 }
+    @inlinable public static var waitingPerTarget: UInt16 { 16 }
+    @inlinable public static var waitingTargets: Int { 64 }
+    /// ICMP errors a second, and at once (RFC 1812 section 4.3.2.8); beyond, none is sent.
+    @inlinable public static var icmpPerSecond: UInt64 { 1000 }
+    @inlinable public static var icmpBurst: UInt64 { 256 }
+}
+
 extension TableLimits {
     /// Next hops: neighbours and those into the fabric.
     public var hops: Int { neighbors + Self.overlayHops }

@@ -44,6 +44,28 @@ import Wire
         expectBalanced(routed.world)
     }
 
+    @Test("over IPv6 the outer checksum is right for TCP and UDP of every length, with their own checksum or without")
+    func outerChecksum() throws {
+        let routed = try Routed(outer: .v6)
+        for count in [0, 1, 22, 137, 138, 139, 140, 180, 181, 700, 1300, 1301] {
+            let payload = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 11) }
+            let (from, to) = (Family.v4.host(1, 10), Family.v4.host(2, 99))
+            let packets: [(UInt8, [UInt8])] = [
+                (6, Frame.tcp(from: from, 1, to: to, 2, payload)), (17, Frame.udp(from: from, 1, to: to, 2, payload)),
+                (17, Frame.udp(from: from, 1, to: to, 2, payload, hasChecksum: false)),
+            ]
+            for (number, packet) in packets {
+                let frame = Frame.ip(to: gatewayMAC, from: hostMAC, from, to, number: number, packet)
+                let sent = routed.world.run(2, frame)
+                // Nil when the sum is wrong.
+                let outer = try #require(sent.first.flatMap { OuterHeaders($0.bytes) }, "\(number), \(count) bytes")
+                #expect(outer.checksum != 0)
+                #expect(outer.inner == hopped(frame, to: remoteRouterMAC, from: routerMAC))
+            }
+        }
+        expectBalanced(routed.world)
+    }
+
     @Test("out of the fabric: TTL less one again, gateway MAC as source", arguments: Family.pairs)
     func into(families: (inner: Family, outer: Family)) throws {
         let routed = try Routed(outer: families.outer)

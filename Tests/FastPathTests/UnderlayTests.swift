@@ -126,6 +126,13 @@ import Wire
         options.fragment = 0x2000
         let piece = Frame.ipv4(from: Frame.hostA, to: Frame.hostB, number: 17, Array(0..<40), options)
         frames.append(Frame.ethernet(to: remoteMAC, from: hostMAC, type: 0x0800, piece))
+        // Long enough to be looked through for a checksum: the first fragment has a header, not its packet.
+        let whole = Frame.udp(from: a, 1, to: b, 2, (0..<700).map { UInt8(truncatingIfNeeded: $0) })
+        for start in [0x2000, 0x2010, 0x0010] {
+            options.fragment = UInt16(start)
+            let part = Frame.ipv4(from: Frame.hostA, to: Frame.hostB, number: 17, whole, options)
+            frames.append(Frame.ethernet(to: remoteMAC, from: hostMAC, type: 0x0800, part))
+        }
         for frame in frames {
             let sent = pair.world.run(2, frame)
             let packet = sent.first.flatMap { OuterHeaders($0.bytes) }

@@ -49,6 +49,10 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(
             budgets.judge(entry(max=100), result([row("a/ipv4", 80, 70, 95)]))["verdict"], "too noisy to tell")
 
+    def test_a_row_that_says_it_cannot_tell_gets_no_verdict(self):
+        verdict = budgets.judge(entry(max=100), result([{**row("a/ipv4", 1), "noisy": "356 gaps a second"}]))
+        self.assertEqual((verdict["verdict"], verdict["why"]), ("too noisy to tell", "356 gaps a second"))
+
     def test_what_was_not_measured_is_not_a_pass(self):
         self.assertEqual(budgets.judge(entry(max=100), None)["verdict"], "not measured")
         self.assertEqual(budgets.judge(entry(max=100), result([row("b", 1)]))["verdict"], "not measured")

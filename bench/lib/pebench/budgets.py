@@ -71,6 +71,8 @@ def judge(entry, document):
     verdict.update(figure=figure, row=row["id"])
     if not load["quiet"]:
         return {**verdict, "verdict": NOISY, "why": "; ".join(load["reasons"])}
+    if row.get("noisy"):
+        return {**verdict, "verdict": NOISY, "why": row["noisy"]}
     if wide > SPREAD_LIMIT:
         return {**verdict, "verdict": NOISY, "why": f"repetitions are {wide:.0%} apart"}
     met = figure <= limit if isUpper else figure >= limit
