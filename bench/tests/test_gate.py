@@ -53,6 +53,24 @@ class Comparison(unittest.TestCase):
         self.assertEqual(gate.failures(gate.compare(OLD, {row: {"instructions": found["instructions"]}
                                                           for row, found in OLD.items()}, True)), [])
 
+    def test_cycles_are_compared_with_those_of_the_same_pages(self):
+        old = {"a": {"instructions": 400.0, "cycles": 80.0, "cyclesSmallPages": 120.0}}
+        found = verdicts({"a": {"instructions": 400.0, "cyclesSmallPages": 125.0}}, old=old)
+        self.assertEqual(found, {("a", "instructions"): "pass", ("a", "cyclesSmallPages"): "pass"})
+        self.assertEqual(verdicts({"a": {"instructions": 400.0, "cyclesSmallPages": 160.0}}, old=old)[
+            ("a", "cyclesSmallPages")], "fail")
+
+    def test_only_rows_whose_cycles_rose_are_measured_again(self):
+        old = {"a": {"cycles": 80.0}, "b": {"cycles": 100.0}}
+        self.assertEqual(gate.risen(old, {"a": {"cycles": 105.0}, "b": {"cycles": 129.0}, "c": {"cycles": 9.0}}), ["a"])
+
+    def test_a_machine_that_is_slower_in_c_too_judges_no_cycles(self):
+        entry = {"reference": {"cycles": 80.0}}
+        self.assertIsNone(gate.reference_fault(entry, "cycles", 87.0))
+        self.assertIn("slower", gate.reference_fault(entry, "cycles", 89.0))
+        self.assertIsNone(gate.reference_fault(entry, "cyclesSmallPages", 300.0))
+        self.assertIsNone(gate.reference_fault({}, "cycles", 300.0))
+
     def test_a_gain_is_told_and_passes(self):
         measured = {"a": {"instructions": 300.0}, "b": OLD["b"]}
         self.assertEqual(verdicts(measured)[("a", "instructions")], "lower")
@@ -79,6 +97,7 @@ class Thresholds(unittest.TestCase):
         rows = {"a": {"instructions": 1.0, "cycles": 2.0}}
         document = gate.updated({"classes": {"z": {"method": "perf", "rows": OLD}}}, "x", "callgrind", rows, {})
         self.assertEqual(document["classes"]["x"]["rows"], rows)
+        self.assertNotIn("reference", document["classes"]["x"])
         self.assertEqual(document["classes"]["default"]["rows"], {"a": {"instructions": 1.0}})
         self.assertEqual(document["classes"]["z"]["rows"], OLD)
         document = gate.updated(document, "z", "perf", rows, {})
@@ -110,7 +129,7 @@ class Command(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             measured = Path(folder) / "measured.json"
             measured.write_text(json.dumps({
-                "machine": {"class": "of no machine"}, "method": "callgrind", "judgeCycles": False, "load": None,
+                "machine": {"class": "of no machine"}, "method": "callgrind", "cyclesUnjudged": [], "load": None,
                 "rows": rows}))
             return subprocess.run(
                 [ROOT / "bench" / "gate", "--measured", measured, "--out", Path(folder) / "out.json"],
