@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "lib"))
 
+from pebench.lab import mac_text  # noqa: E402
 from pktgen import model, profiles, report, simulated, testbed  # noqa: E402
 from pktgen.rig import DeviceWatch, disturbances  # noqa: E402
 from pktgen.search import Goal, Loads  # noqa: E402
@@ -192,7 +193,7 @@ class ModelTests(unittest.TestCase):
         traffic = model.Traffic.of_journey("l2", macs=50, vnis=3, vteps=7)
         text = testbed.device_config(traffic, ("0000:01:00.0", "0000:01:00.1"))
         for remote in range(50):
-            self.assertEqual(text.count(model.mac_text(model.remote_mac(remote))), 1)
+            self.assertEqual(text.count(mac_text(model.remote_mac(remote))), 1)
         self.assertIn("driver: pci", text)
 
     def test_the_committed_profiles_are_those_of_the_model(self):

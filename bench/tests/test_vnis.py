@@ -7,8 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
-from pebench.scaleconfig import NEXT_HOP_MAC, Plan, vtep  # noqa: E402  needs the path above
-from pebench.scalewire import ethernet, ipv4, probes, udp  # noqa: E402
+from pebench.lab import ethernet, ipv4, udp  # noqa: E402  needs the path above
+from pebench.scaleconfig import NEXT_HOP_MAC, Plan, vtep  # noqa: E402
+from pebench.scalewire import probes  # noqa: E402
 
 
 class PlanTests(unittest.TestCase):

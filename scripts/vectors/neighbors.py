@@ -6,7 +6,7 @@ Run from the root of the repository: scripts/vectors/neighbors.py > Tests/WireTe
 from scapy.all import (ARP, BOOTP, DHCP, ICMP, ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6NDOptDstLLAddr,
                        ICMPv6NDOptPrefixInfo, ICMPv6NDOptSrcLLAddr, ICMPv6NDOptUnknown, ICMPv6ND_NA, ICMPv6ND_NS,
                        ICMPv6ND_RA, ICMPv6ND_Redirect, ICMPv6ND_RS, ICMPv6PacketTooBig, ICMPv6ParamProblem,
-                       ICMPv6TimeExceeded, ICMPerror, IP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, PadN, Raw, TCP, UDP,
+                       ICMPv6TimeExceeded, IP, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, PadN, Raw, UDP,
                        raw)
 
 A, B, G = "02:aa:00:00:00:01", "02:aa:00:00:00:02", "00:f3:00:00:00:6f"

@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 
 from .build import swift_product
-from .machine import ROOT
-
-sys.path.insert(0, str(ROOT / "scripts" / "lab"))
+from .lab import FRR, Namespace
 
 PREFIX = "pebctl"
 CONFIGURATION = """\
@@ -145,9 +143,6 @@ def _burst(admin, kernel, count):
 def run(result, arguments):
     """Adds the rows live/route-add, live/route-remove and live/burst. Raises CannotRun with the reason."""
     _require()
-    from pelab.frr import FRR  # noqa: PLC0415  the lab is optional
-    from pelab.net import Namespace
-
     binary = swift_product("pe-dp")
     directory = tempfile.mkdtemp(prefix="pebench-live-")
     os.chmod(directory, 0o755)

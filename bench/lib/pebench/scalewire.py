@@ -1,49 +1,16 @@
 """Frames of the scale measurement: what goes in at one end, and whether the right thing came out."""
 
-import ctypes
 import ipaddress
-import os
 import select
 import socket
 import struct
 import time
 
-from .scaleconfig import NEXT_HOP_MAC, OWN_VTEP, TRUNKS, mac, vtep
+from .lab import entered, ethernet, ipv4, mac_bytes, udp
+from .scaleconfig import NEXT_HOP_MAC, OWN_VTEP, TRUNKS, vtep
 
-ETH_IPV4 = 0x0800
 VXLAN_PORT = 4789
 SOL_PACKET, PACKET_AUXDATA, VLAN_VALID = 263, 8, 1 << 4
-CLONE_NEWNET = 0x40000000
-
-
-def _mac(text):
-    return bytes.fromhex(text.replace(":", ""))
-
-
-def _sum(data):
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def ipv4(source, target, payload, ttl=64, protocol=17):
-    """A packet with a right checksum."""
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 0, 0x4000, ttl, protocol, 0,
-                       ipaddress.IPv4Address(source).packed, ipaddress.IPv4Address(target).packed)
-    return head[:10] + struct.pack("!H", _sum(head)) + head[12:] + payload
-
-
-def udp(source, target, payload):
-    """Without a checksum, which IPv4 allows."""
-    return struct.pack("!HHHH", source, target, 8 + len(payload), 0) + payload
-
-
-def ethernet(target, source, payload, kind=ETH_IPV4, vlan=None):
-    tag = struct.pack("!HH", 0x8100, vlan) if vlan else b""
-    return _mac(target) + _mac(source) + tag + struct.pack("!H", kind) + payload
 
 
 def vxlan(vni, frame, outer_target, outer_source, remote):
@@ -57,7 +24,7 @@ class Wires:
 
     def __init__(self, namespace, names):
         self.sockets = {}
-        with _inside(namespace):
+        with entered(f"/run/netns/{namespace}"):
             for name in names:
                 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
                 wire.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
@@ -101,29 +68,6 @@ def _with_tag(data, extra):
     return data
 
 
-class _inside:
-    """The thread is in another network namespace."""
-
-    def __init__(self, name):
-        self.path = f"/run/netns/{name}"
-
-    def __enter__(self):
-        self.own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        other = os.open(self.path, os.O_RDONLY)
-        self._enter(other)
-        os.close(other)
-
-    def __exit__(self, *_):
-        self._enter(self.own)
-        os.close(self.own)
-
-    @staticmethod
-    def _enter(descriptor):
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-
-
 class Probe:
     """One packet through the node: what to send where, and what has to arrive where."""
 
@@ -150,13 +94,13 @@ def probes(plan, index, port_mac, mark):
     def tunnelled(vni, far, inner_target, inner_source, ttl):
         def check(frame):
             inner = frame[50:]
-            return (frame[0:6] == _mac(NEXT_HOP_MAC) and frame[30:34] == ipaddress.IPv4Address(far).packed
-                    and frame[46:49] == vni.to_bytes(3, "big") and inner[0:6] == _mac(inner_target)
-                    and inner[6:12] == _mac(inner_source) and inner[22] == ttl and inner.endswith(body))
+            return (frame[0:6] == mac_bytes(NEXT_HOP_MAC) and frame[30:34] == ipaddress.IPv4Address(far).packed
+                    and frame[46:49] == vni.to_bytes(3, "big") and inner[0:6] == mac_bytes(inner_target)
+                    and inner[6:12] == mac_bytes(inner_source) and inner[22] == ttl and inner.endswith(body))
         return check
 
     def tagged(inner_target, inner_source, ttl):
-        head = _mac(inner_target) + _mac(inner_source) + struct.pack("!HH", 0x8100, vlan)
+        head = mac_bytes(inner_target) + mac_bytes(inner_source) + struct.pack("!HH", 0x8100, vlan)
         return lambda frame: frame.startswith(head) and frame[26] == ttl and frame.endswith(body)
 
     yield Probe(
@@ -198,4 +142,4 @@ def port_names(plan):
     return ["up0"] + [f"trunk{number}" for number in range(min(TRUNKS, plan.vnis))]
 
 
-__all__ = ["Probe", "Wires", "mac", "port_names", "probes", "run_probe"]
+__all__ = ["Probe", "Wires", "port_names", "probes", "run_probe"]

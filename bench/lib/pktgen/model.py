@@ -8,6 +8,8 @@ import ipaddress
 import struct
 from dataclasses import dataclass
 
+from pebench.lab import checksum
+
 BRIDGED, ROUTED, UNCHANGED = 0, 1, 2
 ENCAP, DECAP = 0, 1
 DIRECTION_NAMES = ("encap", "decap")
@@ -29,10 +31,6 @@ class ModelError(ValueError):
     """A traffic description that makes no sense, in words for the user."""
 
 
-def mac_text(mac):
-    return mac.hex(":")
-
-
 def host_mac(kind, host):
     """Odd factors permute 32 bits: every host has a MAC of its own, and neighbours share no bucket."""
     return bytes([2, kind]) + ((host * 2654435761) & 0xFFFFFFFF).to_bytes(4, "little")
@@ -48,15 +46,6 @@ def remote_mac(host):
 
 def remote_router(vtep):
     return bytes([2, 0, 0, 0x65, vtep >> 8, vtep & 255])
-
-
-def checksum(data):
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def ipv4(source, destination, count, identifier_flags=0):

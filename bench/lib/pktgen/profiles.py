@@ -4,6 +4,7 @@ import struct
 import tempfile
 from pathlib import Path
 
+from pebench.lab import mac_text
 from pebench.machine import ROOT
 
 from . import model
@@ -109,7 +110,7 @@ def testpmd_files(traffic, ports, journey):
 def _txonly(traffic, ports, probes):
     """testpmd's own frames to the first remote host, from the access side; the source varies by flow."""
     routed = traffic.service == model.ROUTED
-    destination = model.mac_text(model.GATEWAY_MAC if routed else model.remote_mac(0))
+    destination = mac_text(model.GATEWAY_MAC if routed else model.remote_mac(0))
     sizes = sorted(set(traffic.sizes()))
     return [
         "#!/bin/sh", "# dpdk-testpmd's txonly mode on the access side: one remote host, no captures needed.",

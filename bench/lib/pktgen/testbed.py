@@ -2,6 +2,8 @@
 
 import ipaddress
 
+from pebench.lab import mac_text
+
 from . import model
 from .model import ROUTED, UNCHANGED
 
@@ -57,7 +59,7 @@ def _ports(ports):
         driver, device = device_port(text)
         lines.append(f'  - name: {name}\n    driver: {driver}\n    device: "{device}"\n    mtu: {mtu}')
         if mac:
-            lines.append(f'    mac: "{model.mac_text(mac)}"')
+            lines.append(f'    mac: "{mac_text(mac)}"')
     return lines + [""]
 
 
@@ -65,7 +67,7 @@ def _underlay(traffic):
     own = model.DEVICE_VTEP6 if traffic.ipv6 else model.DEVICE_VTEP4
     prefix = "fd00:65::/64" if traffic.ipv6 else "100.65.0.0/16"
     assert traffic.vtep(traffic.vteps - 1) in ipaddress.ip_network(prefix)
-    hop = f'[{{port: up0, mac: "{model.mac_text(model.PEER_MAC)}"}}]'
+    hop = f'[{{port: up0, mac: "{mac_text(model.PEER_MAC)}"}}]'
     lines = ["underlays:", f'  - {{interfaces: [up0], tunnelEndpoint: {{addresses: ["{own}"]}}}}', ""]
     lines += ["control: {routes: none, shadow: false, fpm: none}", "", "static:"]
     return lines + ["  underlay:", f'    - {{prefix: "{prefix}", nexthops: {hop}}}']
@@ -93,7 +95,7 @@ def _bridged(traffic):
     lines.append("  macs:")
     for remote in range(traffic.macs):
         lines.append(
-            f'    - {{vni: {model.L2VNI + remote % traffic.vnis}, mac: "{model.mac_text(model.remote_mac(remote))}", '
+            f'    - {{vni: {model.L2VNI + remote % traffic.vnis}, mac: "{mac_text(model.remote_mac(remote))}", '
             f'vtep: "{traffic.vtep(remote % traffic.vteps)}"}}')
     lines += ["", "l2vnis:"]
     for number in range(traffic.vnis):
@@ -106,23 +108,23 @@ def _routed(traffic):
     lines = ["  routes:"]
     for remote in range(traffic.macs):
         vtep = remote % traffic.vteps
-        hop = f'{{vtep: "{traffic.vtep(vtep)}", routerMAC: "{model.mac_text(model.remote_router(vtep))}"}}'
+        hop = f'{{vtep: "{traffic.vtep(vtep)}", routerMAC: "{mac_text(model.remote_router(vtep))}"}}'
         lines.append(f"    - {{vrf: tenant{remote % traffic.vnis}, prefix: {model.REMOTE_HOST + remote}/32, "
                      f"nexthops: [{hop}]}}")
     lines.append("  neighbors:")
     pairs = sorted({(remote % traffic.vnis, remote % traffic.locals) for remote in range(traffic.macs)})
     for number, local in pairs:
         lines.append(f'    - {{vni: {model.L2VNI + number}, ip: {model.LOCAL_HOST + local}, '
-                     f'mac: "{model.mac_text(model.local_mac(local))}"}}')
+                     f'mac: "{mac_text(model.local_mac(local))}"}}')
     lines += ["", "l3vnis:"]
     for number in range(traffic.vnis):
         lines.append(f'  - {{vrf: tenant{number}, vni: {model.L3VNI + number}, '
-                     f'underlayAddressFamily: {_family(traffic)}, routerMAC: "{model.mac_text(model.ROUTER_MAC)}"}}')
+                     f'underlayAddressFamily: {_family(traffic)}, routerMAC: "{mac_text(model.ROUTER_MAC)}"}}')
     lines += ["", "l2vnis:"]
     for number in range(traffic.vnis):
         lines.append(
             f"  - {{vni: {model.L2VNI + number}, underlayAddressFamily: {_family(traffic)}, "
             f"ports: [{_circuits(traffic, number)}], gatewayIPs: [{model.GATEWAY_IP}], "
-            f'gatewayMAC: "{model.mac_text(model.GATEWAY_MAC)}", '
+            f'gatewayMAC: "{mac_text(model.GATEWAY_MAC)}", '
             f"routingDomain: {{type: L3VNI, l3vni: {{name: tenant{number}}}}}}}")
     return lines

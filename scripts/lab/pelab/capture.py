@@ -1,6 +1,5 @@
 """Captures: tcpdump writes them, tshark decodes them, a few lines count their records."""
 import contextlib
-import json
 import os
 import signal
 import struct
@@ -125,13 +124,3 @@ def tshark_fields(path, fields, display="", options=()):
         values = line.split("\t") + [""] * len(fields)
         rows.append({f: (values[i].split(",") if values[i] else []) for i, f in enumerate(fields)})
     return rows
-
-
-def tshark_json(path, limit=1, display="", options=()):
-    """The full dissection of the first packets, for a person to read after a failure."""
-    command = ["tshark", "-n", "-r", path, "-T", "json", "-c", str(limit)]
-    for option in options:
-        command += option.split()
-    if display:
-        command += ["-Y", display]
-    return json.loads(run(command, timeout=60) or "[]")

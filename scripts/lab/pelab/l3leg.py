@@ -3,6 +3,7 @@ import time
 
 from . import traffic
 from .basics import MEBIBYTE
+from .frames import udp_frame
 from .l3routing import hops, needs_evpn
 from .l3topology import LEG, Leg, gateway_mac
 from .net import Background
@@ -119,8 +120,8 @@ def _bgp_drops(router):
 
 def _flood(host, seconds, rate):
     """Sends UDP packets of 60 bytes to n1's prefix, `rate` in a second; how many it were."""
-    frames = [traffic.udp_frame(gateway_mac(host.vni), host.mac, f"10.77.1.{1 + n % 200}",
-                                host.ip4, 9, 30000 + n, bytes(18)) for n in range(200)]
+    frames = [udp_frame(gateway_mac(host.vni), host.mac, f"10.77.1.{1 + n % 200}",
+                        host.ip4, 9, 30000 + n, bytes(18)) for n in range(200)]
     sent, began = 0, time.monotonic()
     with traffic.Wire(host.namespace, "eth0") as wire:
         while (now := time.monotonic() - began) < seconds:

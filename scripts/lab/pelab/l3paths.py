@@ -1,10 +1,10 @@
 """Scenarios: a prefix behind two VTEPs: how flows spread, and which of them move when one leaves."""
-import socket
 import struct
 import time
 
 from . import traffic
-from .l3routing import address_bytes, needs_evpn
+from .frames import udp6_frame, udp_frame
+from .l3routing import needs_evpn
 from .l3topology import SHARED, gateway_mac
 from .probes import Tap, packet
 from .shell import LabError, say, wait
@@ -87,23 +87,11 @@ def probe(host, flow, family):
     """One UDP packet of a flow: 250 sources of 4 addresses, in no order that a hash could like."""
     port, number = 20000 + 7 * flow % 9973, flow % 4 + 1
     if family == 4:
-        return traffic.udp_frame(gateway_mac(host.vni), host.mac, f"10.9.{flow % 250}.{number}",
-                                 host.ip4, 9, port, struct.pack("!I", flow) + bytes(20))
+        return udp_frame(gateway_mac(host.vni), host.mac, f"10.9.{flow % 250}.{number}",
+                         host.ip4, 9, port, struct.pack("!I", flow) + bytes(20))
     target = f"2001:db8:9:{flow % 250:x}::{number}"
     return udp6_frame(gateway_mac(host.vni), host.mac, target, host.ip6, 9, port,
                       struct.pack("!I", flow) + bytes(20))
-
-
-def udp6_frame(destination, source, ip_destination, ip_source, port_destination, port_source,
-               payload=b"", traffic_class=0, hop_limit=64):
-    """A correct Ethernet + IPv6 + UDP frame."""
-    length = 8 + len(payload)
-    addresses = address_bytes(ip_source) + address_bytes(ip_destination)
-    udp = struct.pack("!HHHH", port_source, port_destination, length, 0) + payload
-    total = traffic.checksum(addresses + struct.pack("!II", length, 17) + udp) or 0xFFFF
-    head = struct.pack("!IHBB", 6 << 28 | traffic_class << 20, length, socket.IPPROTO_UDP, hop_limit)
-    return (traffic.mac_bytes(destination) + traffic.mac_bytes(source) + b"\x86\xdd" + head
-            + addresses + udp[:6] + struct.pack("!H", total) + payload)
 
 
 def _wait_members(lab, members, timeout=20):

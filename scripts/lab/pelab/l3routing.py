@@ -2,10 +2,10 @@
 import ipaddress
 import itertools
 import re
-import socket
 import time
 
 from . import traffic
+from .frames import address_bytes
 from .basics import MEBIBYTE
 from .l3topology import SINGLE, gateway_mac
 from .noise import Noise
@@ -172,10 +172,6 @@ def local_subnets(lab, c):
             and any(a in f.raw for a in addresses[2:])]
     c.check("2. no packet between them passed pe1's underlay", not seen,
             f"{len(seen)} of {len(frames)} frames there")
-
-
-def address_bytes(text):
-    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
 def no_route(lab, c):

@@ -5,7 +5,7 @@ import time
 
 from . import capture, traffic
 from .basics import MEBIBYTE
-from .l3paths import udp6_frame
+from .frames import udp6_frame, udp_frame
 from .l3routing import pairs, reach, said_line
 from .l3topology import L3VNI, gateway_mac
 from .probes import VXLAN_PORT, Tap, packet
@@ -52,7 +52,7 @@ def udp_probe(destination_mac, mac, source, target, family, port, tos, ttl=64):
     payload = b"seven bytes and more."
     if family == 6:
         return udp6_frame(destination_mac, mac, target.ip6, source.ip6, 9, port, payload, tos, ttl)
-    return traffic.udp_frame(destination_mac, mac, target.ip4, source.ip4, 9, port, payload, tos, ttl)
+    return udp_frame(destination_mac, mac, target.ip4, source.ip4, 9, port, payload, tos, ttl)
 
 
 def wire(lab, c):
@@ -180,8 +180,7 @@ def encapsulated(lab, source, target, ecn, frame, vni=L3VNI):
     macs = (target.underlay_mac, target.spine_mac)
     if lab.family == 6:
         return udp6_frame(*macs, target.vtep, source.vtep, VXLAN_PORT, 50000, vxlan, ecn)
-    packet4 = bytearray(traffic.udp_frame(*macs, target.vtep, source.vtep, VXLAN_PORT, 50000,
-                                          vxlan, ecn))
+    packet4 = bytearray(udp_frame(*macs, target.vtep, source.vtep, VXLAN_PORT, 50000, vxlan, ecn))
     packet4[40:42] = b"\0\0"
     return bytes(packet4)
 

@@ -83,19 +83,8 @@ class Namespace:
     @contextlib.contextmanager
     def entered(self):
         """The calling thread is inside this namespace; sockets made there stay in it."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        try:
-            there = os.open(self.path, os.O_RDONLY)
-            try:
-                _setns(there)
-            finally:
-                os.close(there)
-            try:
-                yield self
-            finally:
-                _setns(home)
-        finally:
-            os.close(home)
+        with entered(self.path):
+            yield self
 
     def socket(self, *arguments):
         with self.entered():
@@ -135,6 +124,24 @@ class Namespace:
             name, _, value = line.strip().partition(": ")
             features[name] = value.split()[0] if value else ""
         return features
+
+
+@contextlib.contextmanager
+def entered(path):
+    """The calling thread is inside the namespace at `path`."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        there = os.open(path, os.O_RDONLY)
+        try:
+            _setns(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _setns(home)
+    finally:
+        os.close(home)
 
 
 def _setns(descriptor):

@@ -168,11 +168,6 @@ class PeDP(PE):
         rows = [row for row in self.show("flood", "--vni", str(vni)) if row["vni"] == vni]
         return set(rows[0]["vteps"]) if rows else set()
 
-    def flood_circuits(self, vni):
-        """The circuits a VNI floods to: {(port, VLAN or None)}."""
-        rows = [row for row in self.show("flood", "--vni", str(vni)) if row["vni"] == vni]
-        return {(c["port"], c.get("vlan")) for c in rows[0]["circuits"]} if rows else set()
-
     def vteps(self, vni):
         """The usable VTEPs of a VNI."""
         return {row["address"] for row in self.show("vteps", "--vni", str(vni))

@@ -2,7 +2,6 @@
 import collections
 import contextlib
 import ctypes
-import errno
 import select
 import socket
 import struct
@@ -11,7 +10,8 @@ import time
 
 from .net import Background
 from .shell import Disturbed
-from .traffic import BROADCAST, checksum, freebind, mac_bytes, mac_text
+from .frames import checksum, mac_bytes, mac_text
+from .traffic import BROADCAST, freebind
 
 VXLAN_PORT = 4789
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 26, 33, 35
@@ -245,10 +245,3 @@ def ask(wire, frames, matches, timeout=1.0):
                 if matches(data):
                     answers.append(data)
     return answers
-
-
-def refused_because(numbers):
-    """Names of error numbers, for a person."""
-    return sorted({errno.errorcode.get(n, str(n)) for n in numbers})
-
-

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 
+from .frames import mac_bytes, mac_text
 from .net import Background
 from .shell import LabError
 
@@ -20,14 +21,6 @@ _MAGIC = b"pedp"
 Arrival = collections.namedtuple("Arrival", "run sequence source destination time length raw")
 
 
-def mac_bytes(text):
-    return bytes(int(part, 16) for part in text.split(":"))
-
-
-def mac_text(data):
-    return ":".join(f"{byte:02x}" for byte in data)
-
-
 def marked_frame(destination, source, run_number, sequence, size=60, tags=()):
     """An Ethernet frame that carries its run and sequence number, after optional VLAN tags."""
     frame = mac_bytes(destination) + mac_bytes(source)
@@ -35,29 +28,6 @@ def marked_frame(destination, source, run_number, sequence, size=60, tags=()):
         frame += struct.pack("!HH", 0x8100, tag)
     frame += struct.pack("!H", MARK) + _MAGIC + struct.pack("!II", run_number, sequence)
     return frame + bytes(max(0, size - len(frame)))
-
-
-def checksum(data):
-    """The Internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def udp_frame(destination, source, ip_destination, ip_source, port_destination, port_source,
-              payload=b"", tos=0, ttl=64):
-    """A correct Ethernet + IPv4 + UDP frame, DF set."""
-    length = 8 + len(payload)
-    addresses = socket.inet_aton(ip_source) + socket.inet_aton(ip_destination)
-    udp = struct.pack("!HHHH", port_source, port_destination, length, 0) + payload
-    total = checksum(addresses + struct.pack("!BBH", 0, 17, length) + udp) or 0xFFFF
-    udp = udp[:6] + struct.pack("!H", total) + payload
-    head = struct.pack("!BBHHHBBH", 0x45, tos, 20 + length, 0, 0x4000, ttl, 17, 0) + addresses
-    head = head[:10] + struct.pack("!H", checksum(head)) + head[12:]
-    return mac_bytes(destination) + mac_bytes(source) + b"\x08\0" + head + udp
 
 
 class Wire:

@@ -5,8 +5,9 @@ import time
 
 from . import capture, traffic
 from .basics import MEBIBYTE, close, reach, wires_of
+from .frames import mac_bytes, mac_text, udp_frame
 from .report import Skip
-from .shell import LabError, say
+from .shell import LabError
 
 FIELDS = ["frame.len", "ip.src", "ip.len", "ip.flags.df", "ip.ttl", "ip.checksum.status",
           "ipv6.src", "ipv6.plen", "udp.srcport", "udp.dstport", "udp.length", "udp.checksum",
@@ -50,13 +51,13 @@ def _send_flows(wires, hosts, flows, per_flow):
     sent = {}
     for _ in range(per_flow):
         for flow in range(flows):
-            frame = traffic.udp_frame(h2.mac, h1.mac, h2.ip4, h1.ip4, 9, 20000 + flow, payload)
+            frame = udp_frame(h2.mac, h1.mac, h2.ip4, h1.ip4, 9, 20000 + flow, payload)
             wires["h1"].send(frame)
             sent["9"] = len(frame)
             if flow % 100 == 99:
                 time.sleep(0.002)   # the slowest consumer here is the capture
     for _ in range(20):
-        frame = traffic.udp_frame(h4.mac, h1v.mac, h4.ip4, h1v.ip4, 7, 20000, b"y" * 51)
+        frame = udp_frame(h4.mac, h1v.mac, h4.ip4, h1v.ip4, 7, 20000, b"y" * 51)
         wires["h1v"].send(frame)
         sent["7"] = len(frame)
     time.sleep(0.3)
@@ -160,7 +161,7 @@ def _arp_answers(lab, pe):
     """Who answers, in half a second, to one ARP request of the spine for pe's address."""
     wire = traffic.Wire(lab.namespaces["rr"], pe.name, 0x0806)
     mine, theirs = socket.inet_aton(pe.spine_ip), socket.inet_aton(pe.underlay_ip)
-    source = traffic.mac_bytes(pe.spine_mac)
+    source = mac_bytes(pe.spine_mac)
     try:
         wire.send(b"\xff" * 6 + source + b"\x08\x06" + b"\0\1\x08\0\6\4\0\1" + source + mine
                   + bytes(6) + theirs)
@@ -173,11 +174,7 @@ def _arp_answers(lab, pe):
                 time.sleep(0.01)
                 continue
             if data[20:22] == b"\0\2" and data[28:32] == theirs:
-                answers.append(traffic.mac_text(data[22:28]))
+                answers.append(mac_text(data[22:28]))
         return answers
     finally:
         wire.close()
-
-
-def say_kernel(lab):
-    say(f"  pe1's devices: {', '.join(lab.pes['pe1'].control.devices())}")

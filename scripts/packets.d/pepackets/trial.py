@@ -1,6 +1,7 @@
 """What one case sends, and how it says what must come of it."""
 import struct
 
+from pelab.frames import checksum
 from scapy.layers.inet6 import IPv6
 from scapy.layers.vxlan import VXLAN
 
@@ -162,23 +163,13 @@ class Trial:
         raw = bytearray(bytes(message))
         raw[4:8] = word
         raw[2:4] = b"\0\0"
-        raw[2:4] = struct.pack("!H", _sum(bytes(raw)))
+        raw[2:4] = struct.pack("!H", checksum(bytes(raw)))
         return head / Raw(bytes(raw)) if head.proto == 1 else IP(
             src=head.src, dst=head.dst, ttl=head.ttl, id=head.id, tos=head.tos, flags=head.flags,
             proto=1) / Raw(bytes(raw))
 
 
-def _sum(data):
-    """The internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 def _checksum6(packet, body):
     """ICMPv6 checksum with its pseudo-header (RFC 8200 8.1)."""
     raw = bytes(packet)
-    return _sum(raw[8:40] + struct.pack("!II", len(body), 58) + body)
+    return checksum(raw[8:40] + struct.pack("!II", len(body), 58) + body)
