@@ -1,5 +1,7 @@
 """Figures of benchmark results as SVG and PNG."""
 
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -39,7 +41,8 @@ def cycles_by_size(document, folder):
     series = {}
     for row in document["rows"]:
         parts = row["id"].split("/")
-        if len(parts) == 5 and parts[0] in BY_SIZE and parts[3:] == ["64", "32"] and "cycles" in row["metrics"]:
+        if (len(parts) == 5 and parts[0] in BY_SIZE and parts[2].isdecimal() and parts[3:] == ["64", "32"]
+                and "cycles" in row["metrics"]):
             series.setdefault((parts[0], parts[1]), {})[int(parts[2])] = row["metrics"]["cycles"]
     if not series:
         return None
@@ -63,11 +66,12 @@ def peers(document, folder):
     for row in document["rows"]:
         case, _, name = row["id"].rpartition("/")
         # Of OVS's settings its default and its best of each case.
-        if "cycles" in row["metrics"] and (not name.startswith("ovs-") or name in ("ovs-default", "ovs-best")):
+        if "cycles" in row["metrics"] and name != "testpmd-macswap" and (
+                not name.startswith("ovs-") or name in ("ovs-default", "ovs-best")):
             cases.setdefault(case, {})[name] = value_of(row["metrics"]["cycles"])
     if not cases:
         return None
-    names = list(dict.fromkeys(name for row in cases.values() for name in row if name != "testpmd-macswap"))
+    names = list(dict.fromkeys(name for row in cases.values() for name in row))
     names.sort(key=lambda name: name != "pe-dp")
     figure, axes = plt.subplots(figsize=(7.2, 1 + 0.075 * len(names) * len(cases)))
     axes.margins(y=0.01)
@@ -79,7 +83,8 @@ def peers(document, folder):
         axes.barh(at, values, height=height, label=name, color=color)
     axes.set_yticks([number + 0.4 for number in range(len(cases))], list(cases), fontsize=7)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="core cycles a packet (logarithmic)", title="The same traffic through pe-dp and its peers")
+    axes.set(xscale="log", xlabel="core cycles a packet (logarithmic)",
+             title="The same traffic through pe-dp and its peers")
     axes.legend(fontsize=7)
     return save(figure, folder, "peers")
 
@@ -126,7 +131,7 @@ def scaling(document, folder):
     series = {}
     for row in document["rows"]:
         parts = row["id"].split("/")
-        if parts[0] == "scaling" and "mpps" in row["metrics"] and "workers=" in parts[-1]:
+        if parts[0] == "scaling" and "mpps" in row["metrics"] and re.fullmatch(r"workers=\d+", parts[-1]):
             journey = "/".join(parts[1:-1])
             series.setdefault(journey, {})[int(parts[-1].split("=")[1])] = value_of(row["metrics"]["mpps"])
     if not series:

@@ -448,15 +448,15 @@ def main():
     if os.geteuid() != 0:
         print("bench/vnis: needs root, for network namespaces", file=sys.stderr)
         sys.exit(CANNOT_RUN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # What was made is taken away again.
-    result = Result("vnis")
+    end_on_signals()  # What was made is taken away again.
+    result = Result("vnis", arguments.out, arguments.smoke)
     try:
         arguments.binary = _binary(arguments.binary)
         with LoadWatch() as load:
             run(result, arguments)
     except (BuildError, RuntimeError, subprocess.CalledProcessError) as error:
         sys.exit(f"bench/vnis: {error}")
-    path = result.write(load.report, arguments.out)
+    path = result.write(load.report)
     if arguments.json:
         print(json.dumps(result.document, indent=1))
         return

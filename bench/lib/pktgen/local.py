@@ -1,5 +1,6 @@
 """Generator and pe-dp on this machine, joined by memif: shared memory, no NIC, nothing of the network touched."""
 
+import functools
 import os
 import re
 import signal
@@ -10,9 +11,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from pebench.machine import ROOT
+from pebench.build import BuildError, daemon
 
-from .generator import CannotRun, Generator, GeneratorError
+from .generator import Generator, GeneratorError
 from .rig import DeviceWatch, Rig
 from .testbed import device_config
 
@@ -31,14 +32,13 @@ def memif(folder, role, index):
     return f"net_memif{index},role={role},id={index},socket={folder}/memif.sock,socket-abstract=no"
 
 
+@functools.cache
 def pe_dp():
-    """The program, built when it is not there yet."""
-    path = ROOT / ".build" / "release" / "pe-dp"
-    if not path.exists():
-        subprocess.run(["swift", "build", "-c", "release", "--product", "pe-dp"], cwd=ROOT, stdout=sys.stderr)
-    if not path.exists():
-        raise CannotRun("pe-dp is not built and does not build: swift build -c release --product pe-dp")
-    return path
+    """The program, up to date."""
+    try:
+        return daemon(lambda text: print(f"pktgen: {text}", file=sys.stderr))
+    except BuildError as error:
+        raise GeneratorError(f"pe-dp: {error}") from error
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def running(folder, config):
     """A running pe-dp, from its ready line to its end; gives its process id. The log is in `folder`."""
     log = Path(folder) / "pe-dp.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([str(pe_dp()), "run", "--config", str(config)], stdout=output, stderr=output)
+        process = subprocess.Popen([pe_dp(), "run", "--config", str(config)], stdout=output, stderr=output)
     try:
         end = time.monotonic() + READY_SECONDS
         while "ready:" not in log.read_text(errors="replace"):
@@ -76,7 +76,7 @@ def device(folder, traffic, cpu):
 
 def counters(folder):
     """`received`, `replicated`, `sent`, `punted` and the sum of drops, as pe-dp shows them."""
-    done = subprocess.run([str(pe_dp()), "show", "counters", "--socket", f"{folder}/admin.sock"],
+    done = subprocess.run([pe_dp(), "show", "counters", "--socket", f"{folder}/admin.sock"],
                           capture_output=True, text=True, timeout=20)
     found = re.findall(r"^(received|replicated|sent|punted)\s+(\d+)", done.stdout, re.M)
     return {name: int(count) for name, count in found}

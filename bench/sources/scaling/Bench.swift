@@ -32,9 +32,9 @@ struct Options {
     init() {
         var arguments = CommandLine.arguments.dropFirst()
         while let argument = arguments.popFirst() {
-            func number() -> Double {
-                guard let text = arguments.popFirst(), let value = Double(text), value > 0 else {
-                    fail("\(argument) needs a positive number")
+            func number(_ range: ClosedRange<Int>) -> Int {
+                guard let text = arguments.popFirst(), let value = Int(text), range.contains(value) else {
+                    fail("\(argument) needs a number, \(range.lowerBound) to \(range.upperBound)")
                 }
                 return value
             }
@@ -42,10 +42,14 @@ struct Options {
             case "--part":
                 part = arguments.popFirst() ?? ""
                 if !["scaling", "flood", "ecmp"].contains(part) { fail("--part is scaling, flood or ecmp") }
-            case "--flows": flows = max(1024, min(Int(number()), 1_000_000))
-            case "--seconds": seconds = number()
-            case "--repetitions": repetitions = Int(number())
-            case "--workers": workers = max(1, min(Int(number()), Int(BENCH_QUEUES)))
+            case "--flows": flows = number(1024...1_000_000)
+            case "--seconds":
+                guard let text = arguments.popFirst(), let value = Double(text), (0.001...60).contains(value) else {
+                    fail("--seconds needs a number, 0.001 to 60")
+                }
+                seconds = value
+            case "--repetitions": repetitions = number(1...1000)
+            case "--workers": workers = number(1...Int(BENCH_QUEUES))
             case "--hugepages": hugepages = true
             case "--help", "-h":
                 print(usage)
