@@ -25,6 +25,7 @@ from pathlib import Path
 
 from .build import BuildError, swift_product
 from .load import LoadWatch
+from .programs import end_on_signals
 from .results import Result, table
 from .scaleconfig import OWN_VTEP, Plan
 from .scalewire import Wires, port_names, probes, run_probe
@@ -55,20 +56,34 @@ def run(result, arguments):
         result.note("vnis: not measured: network namespaces need root")
         return
     vrfs = max(1, vnis // 4)
-    _row(result, f"control/vnis/{vnis}/bare", [_bare(binary, vnis, vrfs) for _ in range(repetitions)],
+    what = f"{vnis} VNIs without kernel devices"
+    _row(result, f"control/vnis/{vnis}/bare", [_bare(binary, vnis, vrfs) for _ in _told(what, repetitions)],
          vnis=vnis, vrfs=vrfs, subject="pe-dp", shadow=False)
-    _row(result, "control/start/small", [_small(binary) for _ in range(max(3, repetitions))],
+    _row(result, "control/start/small", [_small(binary) for _ in _told("one VNI", max(3, repetitions))],
          vnis=1, vrfs=1, subject="pe-dp", shadow=False)
     if getattr(arguments, "skip_shadow", False):
         return
     plan = _shadow_plan(vnis, vrfs, result)
     varied = {"vnis": plan.vnis, "vrfs": plan.vrfs, "shadow": True}
     # What is made is made in turn, and deleted afterwards: that takes minutes.
+    _say(f"kernel devices of {plan.vnis} VNIs, made by ip")
     with KernelDevices(plan) as kernel:
+        _say(f"{plan.vnis} VNIs with kernel devices: pe-dp makes them, is killed, starts again, deletes them")
         shadow = _shadow(binary, plan)
+        _say(f"deleting the kernel devices: {plan.vnis * 0.03:.0f} seconds and more")
         kernel.delete()
     _row(result, f"control/vnis/{vnis}/shadow", [shadow], subject="pe-dp", **varied)
     _row(result, f"control/vnis/{vnis}/kernel", [kernel.metrics], subject="kernel", **varied)
+
+
+def _say(text):
+    print(f"vnis: {text}", file=sys.stderr, flush=True)
+
+
+def _told(what, count):
+    for number in range(count):
+        _say(f"{what}, {number + 1} of {count}")
+        yield number
 
 
 # What a figure is, by its unit.
@@ -445,6 +460,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.vnis is not None and not 1 <= arguments.vnis <= 16_000:
         parser.error("--vnis: 1 to 16000, as many as there are VLANs on four trunks")
+    if arguments.repetitions is not None and arguments.repetitions < 1:
+        parser.error("--repetitions is at least 1")
     if os.geteuid() != 0:
         print("bench/vnis: needs root, for network namespaces", file=sys.stderr)
         sys.exit(CANNOT_RUN)
