@@ -19,7 +19,10 @@ extension Pipeline {
         // Bytes 4 to 11: the upper part is the source.
         let upper = old[raw64: 4]
         let source = upper &>> 16
-        if source & 1 != 0 || source == 0 || isReserved(destination) { return .other }
+        // Of the reserved destinations the first four bytes: whoever has them is looked at elsewhere.
+        if source & 1 != 0 || source == 0 || UInt32(truncatingIfNeeded: destination) == 0x00C2_8001 {
+            return .other
+        }
         let isTagged = old[raw16: 12] == EtherType.vlan.bigEndian
         var circuit = entry.pointee.untaggedCircuit
         if isTagged {

@@ -30,12 +30,12 @@ func encapsulate(
 
 /// What the outer headers say of the network inside.
 struct OuterVNI {
-    /// As ``BridgeDomain/vniWord``.
-    let word: UInt32
+    /// As ``BridgeDomain/vniWord``, network order.
+    let raw: UInt32
     /// UDP destination port, network order.
     let portRaw: UInt16
     @inline(__always) init(word: UInt32, portRaw: UInt16) {
-        self.word = word
+        raw = word.bigEndian
         self.portRaw = portRaw
     }
     @inline(__always) init(_ domain: UnsafePointer<BridgeDomain>) {
@@ -58,7 +58,7 @@ func encapsulateIPv4(
     header[raw16: 16] = totalLength
     header[raw16: 24] = ~foldCarry(UInt32(adjacency.checksumBase) &+ UInt32(totalLength))
     header[raw64: 34] = udpWord(hash, vni.portRaw, udpLength, checksum: 0)
-    header[raw64: 42] = vxlanWord(vni.word)
+    header[raw64: 42] = vxlanWord(vni.raw)
 }
 
 @inline(__always)
@@ -71,7 +71,7 @@ func encapsulateIPv6(
     let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
     header[raw16: 18] = udpLength.bigEndian
     var udp = udpWord(hash, vni.portRaw, udpLength, checksum: 0)
-    let vxlan = vxlanWord(vni.word)
+    let vxlan = vxlanWord(vni.raw)
     if !adjacency.hasZeroChecksum {
         let sum = UInt64(adjacency.checksumBase) &+ UInt64(udpLength.bigEndian)
             &+ halves(udp) &+ halves(vxlan) &+ innerSum
@@ -104,7 +104,7 @@ private func udpWord(_ hash: UInt32, _ portRaw: UInt16, _ length: UInt16, checks
 }
 /// The VXLAN header as it lies in memory: the I flag, the VNI, reserved bits zero.
 @inline(__always)
-private func vxlanWord(_ vniWord: UInt32) -> UInt64 { 0x08 | UInt64(vniWord.bigEndian) &<< 32 }
+private func vxlanWord(_ vniRaw: UInt32) -> UInt64 { 0x08 | UInt64(vniRaw) &<< 32 }
 @inline(__always)
 func halves(_ word: UInt64) -> UInt64 { (word & 0xFFFF_FFFF) &+ word &>> 32 }
 
@@ -133,13 +133,14 @@ func coveredSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64? {
     let shape = frame[raw32: 12], word = frame[raw64: 16]
     let total = UInt16(truncatingIfNeeded: word).bigEndian
     // IPv4 without options, not a fragment, without padding behind it; both headers in one piece.
-    guard shape & 0x00FF_FFFF == 0x0045_0008, word & 0xFF3F_0000_0000 == 0,
-        Int(total) &+ EthernetHeader.byteCount == packet.byteCount, packet.contiguous >= 54
-    else { return nil }
+    let unlike = UInt64(shape & 0x00FF_FFFF ^ 0x0045_0008) | word & 0xFF3F_0000_0000
+        | UInt64(truncatingIfNeeded: Int(total) &+ EthernetHeader.byteCount &- packet.byteCount)
+    if unlike != 0 || packet.contiguous < 54 { return nil }
     let number = UInt8(truncatingIfNeeded: word &>> 56)
     let length = (total &- 20).bigEndian
     if number == IPProtocol.udp {
-        guard frame[raw16: 38] == length, frame[raw16: 40] != 0 else { return nil }
+        let words = frame[raw32: 38]
+        if UInt16(truncatingIfNeeded: words) != length || words &>> 16 == 0 { return nil }
     } else if number != IPProtocol.tcp {
         return nil
     }
@@ -149,8 +150,8 @@ func coveredSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64? {
 
 /// Whether the bytes of a frame are summed sooner than looked through.
 @inline(__always)
-func isShortFrame(_ packet: Packet) -> Bool {
-    UInt(bitPattern: packet.byteCount &- 48) <= 192 &- 48 && !packet.isSegmented
+func isShortFrame(_ packet: Packet, _ byteCount: Int) -> Bool {
+    UInt(bitPattern: byteCount &- 48) <= 192 &- 48 && !packet.isSegmented
 }
 
 /// Where the TCP or UDP packet in a frame lies, if its checksum covers it wholly.

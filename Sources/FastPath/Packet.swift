@@ -44,6 +44,13 @@ struct Packet {
         return frame
     }
 
+    /// Puts `count` bytes before the front of a frame of `old` bytes, which has the headroom.
+    @inline(__always) func addFront(_ count: Int, to old: Int) {
+        mbuf.pointee.data_off &-= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.data_len &+= UInt16(truncatingIfNeeded: count)
+        mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: old &+ count)
+    }
+
     /// Leaves `count` bytes from `offset` on of a packet in one buffer, which has them.
     @inline(__always) func cut(to offset: Int, _ count: Int) {
         mbuf.pointee.data_off &+= UInt16(truncatingIfNeeded: offset)

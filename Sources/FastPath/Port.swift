@@ -50,6 +50,8 @@ public import CLinux
     @inlinable public static var none: PortIO { PortIO(word: 0) }
     @inlinable public var isKernel: Bool { word & 0xff == 2 }
     @inlinable public var isEthdev: Bool { word & 0xff == 1 }
+    /// A DPDK port with an id below 64.
+    @inlinable @inline(__always) public var isLowEthdev: Bool { word & 0xFFC0_00FF == 1 }
     @inlinable public var features: Features {
         Features(rawValue: UInt8(truncatingIfNeeded: word &>> 8))
     }

@@ -7,26 +7,60 @@ import Wire
 
 extension Pipeline {
     /// Resolves `count` contexts: each ends in a tx lane or in a side lane.
-    @inline(never)
+    ///
+    /// Tunnels of one family follow each other nearly always: each family has a loop, in which sending over
+    /// it is inline. One loop with both would keep fewer of its values in registers.
+    @inline(__always)
     func resolve(_ count: Int) {
-        let contexts = memory.pointee.contexts
-        let period = memory.pointee.learning.currentPeriod
         var index = 0
         while index < count {
+            index = resolveOverIPv4(from: index, to: count)
+            if index < count { index = resolveOverIPv6(from: index, to: count) }
+        }
+    }
+
+    /// Resolves contexts up to `end` or behind the first for a tunnel over IPv6; returns where the next is.
+    @inline(never)
+    private func resolveOverIPv4(from start: Int, to end: Int) -> Int {
+        let contexts = memory.pointee.contexts
+        let period = memory.pointee.learning.currentPeriod
+        var index = start
+        while index < end {
             let context = contexts + index
             index = index &+ 1
-            if !context.pointee.isFromTunnel {
-                learn(
-                    context.pointee.sourceKey, context.pointee.sourceBucket, circuit: context.pointee.ingress,
-                    period)
-            }
-            switch forwarding(of: context, state) {
+            switch resolve(context, period) {
             case .circuit(let circuit): sendToCircuit(context, circuit)
-            case .tunnel(let tunnel): sendToTunnel(context, tunnel)
+            case .tunnel(let tunnel): if !sendToTunnel(context, tunnel) { return index }
             case .flood: flood(context)
             case .drop(let reason): drop(context.pointee.packet, reason)
             }
         }
+        return index
+    }
+    /// The same, up to a tunnel over IPv4.
+    @inline(never)
+    private func resolveOverIPv6(from start: Int, to end: Int) -> Int {
+        let contexts = memory.pointee.contexts
+        let period = memory.pointee.learning.currentPeriod
+        var index = start
+        while index < end {
+            let context = contexts + index
+            index = index &+ 1
+            switch resolve(context, period) {
+            case .circuit(let circuit): sendToCircuit(context, circuit)
+            case .tunnel(let tunnel): if !sendToIPv6Tunnel(context, tunnel) { return index }
+            case .flood: flood(context)
+            case .drop(let reason): drop(context.pointee.packet, reason)
+            }
+        }
+        return index
+    }
+    @inline(__always)
+    private func resolve(_ context: UnsafePointer<PacketContext>, _ period: UInt8) -> Forwarding {
+        if !context.pointee.isFromTunnel {
+            learn(context.pointee.sourceKey, context.pointee.sourceBucket, circuit: context.pointee.ingress, period)
+        }
+        return forwarding(of: context, state)
     }
 
     /// Tells the control plane about a source that is new here; else marks it as alive.
@@ -94,79 +128,113 @@ extension Pipeline {
         send(packet, to: port, io)
     }
 
-    /// Encapsulates a frame for a VTEP and sends it on the flow's underlay path.
+    /// Encapsulates a frame for a VTEP and sends it on the flow's underlay path; false when that is over IPv6.
     @inline(__always)
-    func sendToTunnel(_ context: UnsafePointer<PacketContext>, _ index: UInt32) {
+    @discardableResult
+    func sendToTunnel(_ context: UnsafePointer<PacketContext>, _ index: UInt32) -> Bool {
         let packet = context.pointee.packet
-        switch underlay(of: index, hash: context.pointee.hash, byteCount: packet.byteCount, state) {
+        let byteCount = packet.byteCount, domain = context.pointee.domain
+        guard let adjacency = path(packet, byteCount, domain, context.pointee.hash, index) else { return true }
+        return sendEncapsulated(
+            packet, byteCount: byteCount, context.pointee.frame, adjacency,
+            OuterVNI(state.pointee.domains + Int(domain)), hash: context.pointee.hash, marks: context.pointee.marks)
+    }
+    /// The same, quickest over IPv6; false when it was over IPv4.
+    @inline(__always)
+    private func sendToIPv6Tunnel(_ context: UnsafePointer<PacketContext>, _ index: UInt32) -> Bool {
+        let packet = context.pointee.packet
+        let byteCount = packet.byteCount, domain = context.pointee.domain
+        guard let adjacency = path(packet, byteCount, domain, context.pointee.hash, index) else { return true }
+        let vni = OuterVNI(state.pointee.domains + Int(domain))
+        guard adjacency.isPlainIPv6, context.pointee.marks == 0 else {
+            return sendOtherwise(
+                packet, context.pointee.frame, adjacency, vni, hash: context.pointee.hash,
+                marks: context.pointee.marks)
+        }
+        sendOverIPv6(
+            packet, byteCount: byteCount, context.pointee.frame, adjacency, vni, hash: context.pointee.hash)
+        return true
+    }
+    /// The path that a frame takes, counted; nil when it was dropped.
+    @inline(__always)
+    private func path(
+        _ packet: Packet, _ byteCount: Int, _ domain: UInt16, _ hash: UInt32, _ tunnel: UInt32
+    ) -> Adjacency? {
+        switch underlay(of: tunnel, hash: hash, byteCount: byteCount, state) {
         case .path(let adjacency):
             guard packet.headroom >= adjacency.headerByteCount else {
                 drop(packet, .noHeadroom)
-                return
+                return nil
             }
-            let domain = context.pointee.domain
             memory.pointee.counters.add(
-                domain: domain, .tunnelOutPackets, bytes: UInt64(packet.byteCount))
-            sendEncapsulated(
-                packet, context.pointee.frame, adjacency, OuterVNI(state.pointee.domains + Int(domain)),
-                hash: context.pointee.hash, marks: context.pointee.marks)
+                domain: domain, .tunnelOutPackets, bytes: UInt64(truncatingIfNeeded: byteCount))
+            return adjacency
         case .drop(let reason):
             drop(packet, reason)
+            return nil
         }
     }
 
-    /// Puts outer headers before the frame of a packet, which has the headroom, and sends it.
+    /// Puts outer headers before the frame of a packet, which has the headroom, and sends it; false when that
+    /// was over IPv6.
     @inline(__always)
+    @discardableResult
     func sendEncapsulated(
-        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
-        hash: UInt32, marks: UInt8
-    ) {
-        if !adjacency.isPlainIPv4 || marks != 0 {
-            if adjacency.isPlainIPv6, marks == 0 {
-                sendOverIPv6(packet, frame, adjacency, vni, hash: hash)
-            } else {
-                sendMarked(packet, frame, adjacency, vni, hash: hash, marks: marks)
-            }
-            return
+        _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+        _ vni: OuterVNI, hash: UInt32, marks: UInt8
+    ) -> Bool {
+        guard adjacency.isPlainIPv4, marks == 0 else {
+            return !sendOtherwise(packet, frame, adjacency, vni, hash: hash, marks: marks)
         }
-        let byteCount = packet.byteCount
-        _ = packet.addFront(Adjacency.ipv4ByteCount)
+        packet.addFront(Adjacency.ipv4ByteCount, to: byteCount)
         encapsulateIPv4(
             at: frame - Adjacency.ipv4ByteCount, adjacency, vni, hash: hash, innerByteCount: byteCount)
         let port = adjacency.port
-        send(packet, to: port, memory.pointee.io.port(port))
+        send(packet, byteCount: byteCount &+ Adjacency.ipv4ByteCount, to: port, memory.pointee.io.port(port))
+        return true
     }
 
-    /// The same over IPv6.
+    /// The same of whatever it is; returns whether it was over IPv6.
     @inline(never)
-    private func sendOverIPv6(
-        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32
-    ) {
-        var sum: UInt64 = 0
-        if !adjacency.needsInnerSum {
-            // A path without checksums.
-        } else if isShortFrame(packet) {
-            sum = Checksum.shortSum(frame, packet.byteCount)
-        } else if let covered = coveredSum(packet, frame) {
-            sum = covered &+ halves(frame[raw64: 0]) &+ UInt64(frame[raw32: 8])
-        } else {
-            sum = innerSum(of: packet)
+    private func sendOtherwise(
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
+        hash: UInt32, marks: UInt8
+    ) -> Bool {
+        if adjacency.isPlainIPv6, marks == 0 {
+            sendOverIPv6(packet, byteCount: packet.byteCount, frame, adjacency, vni, hash: hash)
+            return true
         }
-        prependIPv6(packet, frame, adjacency, vni, hash: hash, sum: sum)
+        sendMarked(packet, frame, adjacency, vni, hash: hash, marks: marks)
+        return adjacency.isIPv6
+    }
+
+    @inline(__always)
+    private func sendOverIPv6(
+        _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+        _ vni: OuterVNI, hash: UInt32
+    ) {
+        let sum = isShortFrame(packet, byteCount)
+            ? Checksum.shortSum(frame, byteCount) : longSum(packet, frame, adjacency)
+        prependIPv6(packet, byteCount: byteCount, frame, adjacency, vni, hash: hash, sum: sum)
+    }
+    @inline(never)
+    private func longSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency) -> UInt64 {
+        if !adjacency.needsInnerSum { return 0 }
+        guard let covered = coveredSum(packet, frame) else { return innerSum(of: packet) }
+        return covered &+ halves(frame[raw64: 0]) &+ UInt64(frame[raw32: 8])
     }
     /// - Parameter sum: of the inner frame; used when the path needs it.
     @inline(__always)
     func prependIPv6(
-        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI,
-        hash: UInt32, sum: UInt64
+        _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
+        _ vni: OuterVNI, hash: UInt32, sum: UInt64
     ) {
-        let byteCount = packet.byteCount
-        _ = packet.addFront(Adjacency.ipv6ByteCount)
+        packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
         encapsulateIPv6(
             at: frame - Adjacency.ipv6ByteCount, adjacency, vni, hash: hash, innerByteCount: byteCount,
             innerSum: sum)
         let port = adjacency.port
-        send(packet, to: port, memory.pointee.io.port(port))
+        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: port, memory.pointee.io.port(port))
     }
 
     /// The same with outer headers that take something over from the inner ones.
@@ -228,15 +296,15 @@ func forwarding(
     if context.pointee.isMulticast { return .flood }
     let found = state.pointee.fdb.value(
         of: context.pointee.destinationKey, in: context.pointee.destinationBucket)
-    if found == BucketView.miss { return .flood }
     let value = FDBValue(rawValue: found)
+    // A miss is neither.
     if value.isCircuit {
         return value.index == context.pointee.ingress ? .drop(.sameCircuit) : .circuit(value.index)
     }
     if value.isTunnel {
         return context.pointee.isFromTunnel ? .drop(.splitHorizon) : .tunnel(value.index)
     }
-    return .drop(.noRouting)
+    return found == BucketView.miss ? .flood : .drop(.noRouting)
 }
 
 /// How a frame reaches a VTEP.

@@ -71,7 +71,8 @@ extension Pipeline {
         rewrite(context, to: head.mac, from: hop.sourceMAC)
         // ECN where it lies in either header.
         let marks = context.pointee.frame[byte: 15] & (context.pointee.isIPv6 ? 0x30 : 3)
-        sendEncapsulated(packet, context.pointee.frame, adjacency, OuterVNI(hop), hash: hash, marks: marks)
+        sendEncapsulated(
+            packet, byteCount: byteCount, context.pointee.frame, adjacency, OuterVNI(hop), hash: hash, marks: marks)
     }
 
     /// To a host in a bridge domain: out of its circuit, or wherever its MAC is.

@@ -18,7 +18,13 @@ extension Pipeline {
     /// Appends a finished packet to the lane of `port`, whose way out is `io`.
     @inline(__always)
     func send(_ packet: Packet, to port: UInt16, _ io: PortIO) {
-        guard io.isEthdev, Int(io.ethdev) < Lane.ethdevCount else {
+        send(packet, byteCount: packet.byteCount, to: port, io)
+    }
+    /// The same of a packet whose size is at hand.
+    @inline(__always)
+    func send(_ packet: Packet, byteCount: Int, to port: UInt16, _ io: PortIO) {
+        // As many as there are lanes.
+        guard io.isLowEthdev else {
             sendToKernel(packet, to: port, io)
             return
         }
@@ -31,7 +37,7 @@ extension Pipeline {
         let end = lane.pointee.count
         packets(of: lane)[end] = packet.mbuf
         lane.pointee.count = end &+ 1
-        lane.pointee.byteCount &+= UInt64(packet.byteCount)
+        lane.pointee.byteCount &+= UInt64(truncatingIfNeeded: byteCount)
         if end == 0 {
             lane.pointee.io = io
             lane.pointee.port = port
