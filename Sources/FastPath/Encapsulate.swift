@@ -20,9 +20,10 @@ func encapsulate(
     innerByteCount: Int, innerSum: UInt64
 ) {
     if adjacency.isIPv6 {
+        let outer = OuterUDP(vni, hash: hash, innerByteCount: innerByteCount)
         encapsulateIPv6(
-            at: header, adjacency, vni, hash: hash, innerByteCount: innerByteCount,
-            innerSum: innerSum)
+            at: header, adjacency, outer,
+            checksum: adjacency.hasZeroChecksum ? 0 : outer.checksum(adjacency, innerSum: innerSum))
     } else {
         encapsulateIPv4(at: header, adjacency, vni, hash: hash, innerByteCount: innerByteCount)
     }
@@ -61,26 +62,42 @@ func encapsulateIPv4(
     header[raw64: 42] = vxlanWord(vni.raw)
 }
 
+/// The same over IPv6, with this UDP checksum; 0 is none.
 @inline(__always)
 func encapsulateIPv6(
-    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ vni: OuterVNI, hash: UInt32,
-    innerByteCount: Int, innerSum: UInt64
+    at header: UnsafeMutableRawPointer, _ adjacency: Adjacency, _ outer: OuterUDP, checksum: UInt16
 ) {
     pe_copy48(header, adjacency.header)
     copy(from: adjacency.header, to: header, 46)
-    let udpLength = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
-    header[raw16: 18] = udpLength.bigEndian
-    var udp = udpWord(hash, vni.portRaw, udpLength, checksum: 0)
-    let vxlan = vxlanWord(vni.raw)
-    if !adjacency.hasZeroChecksum {
-        let sum = UInt64(adjacency.checksumBase) &+ UInt64(udpLength.bigEndian)
-            &+ halves(udp) &+ halves(vxlan) &+ innerSum
-        let field = Checksum.field(sum)
-        // Zero means "none": its other form is sent (RFC 768).
-        udp |= UInt64(field == 0 ? 0xFFFF : field) &<< 48
+    header[raw16: 18] = outer.lengthRaw
+    header[raw64: 54] = outer.udp | UInt64(checksum) &<< 48
+    header[raw64: 62] = outer.vxlan
+}
+
+/// The headers behind IPv6 as they lie in memory, without the UDP checksum.
+struct OuterUDP {
+    let udp: UInt64
+    let vxlan: UInt64
+    let lengthRaw: UInt16
+
+    @inline(__always) init(_ vni: OuterVNI, hash: UInt32, innerByteCount: Int) {
+        let length = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
+        lengthRaw = length.bigEndian
+        udp = udpWord(hash, vni.portRaw, length, checksum: 0)
+        vxlan = vxlanWord(vni.raw)
     }
-    header[raw64: 54] = udp
-    header[raw64: 62] = vxlan
+
+    /// The checksum field, given the inner frame's sum.
+    @inline(__always) func checksum(_ adjacency: Adjacency, innerSum: UInt64) -> UInt16 {
+        let field = Checksum.field(
+            UInt64(adjacency.checksumBase) &+ UInt64(lengthRaw) &+ halves(udp) &+ halves(vxlan) &+ innerSum)
+        // Zero means "none": its other form is sent (RFC 768).
+        return field == 0 ? 0xFFFF : field
+    }
+    /// What the field holds when the port adds the rest up.
+    @inline(__always) func pseudoHeader(_ adjacency: Adjacency) -> UInt16 {
+        foldCarry(UInt32(adjacency.checksumBase) &+ UInt32(lengthRaw))
+    }
 }
 
 @inline(__always)

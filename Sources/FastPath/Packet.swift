@@ -51,6 +51,12 @@ struct Packet {
         mbuf.pointee.pkt_len = UInt32(truncatingIfNeeded: old &+ count)
     }
 
+    /// Asks the driver for the UDP checksum behind an Ethernet and an IPv6 header at the front.
+    @inline(__always) func requestUDPChecksum() {
+        mbuf.pointee.ol_flags |= PE_TX_UDP_IPV6
+        mbuf.pointee.tx_offload = PE_TX_UDP_IPV6_LENGTHS
+    }
+
     /// Leaves `count` bytes from `offset` on of a packet in one buffer, which has them.
     @inline(__always) func cut(to offset: Int, _ count: Int) {
         mbuf.pointee.data_off &+= UInt16(truncatingIfNeeded: offset)

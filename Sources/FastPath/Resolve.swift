@@ -213,28 +213,28 @@ extension Pipeline {
         _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
         _ vni: OuterVNI, hash: UInt32
     ) {
-        let sum = isShortFrame(packet, byteCount)
-            ? Checksum.shortSum(frame, byteCount) : longSum(packet, frame, adjacency)
-        prependIPv6(packet, byteCount: byteCount, frame, adjacency, vni, hash: hash, sum: sum)
+        let port = adjacency.port
+        let io = memory.pointee.io.port(port)
+        let outer = OuterUDP(vni, hash: hash, innerByteCount: byteCount)
+        var checksum: UInt16 = 0
+        if adjacency.hasZeroChecksum {
+            // A path without checksums.
+        } else if io.features.contains(.txUDPChecksum) {
+            packet.requestUDPChecksum()
+            checksum = outer.pseudoHeader(adjacency)
+        } else {
+            let sum = isShortFrame(packet, byteCount)
+                ? Checksum.shortSum(frame, byteCount) : longSum(packet, frame)
+            checksum = outer.checksum(adjacency, innerSum: sum)
+        }
+        packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
+        encapsulateIPv6(at: frame - Adjacency.ipv6ByteCount, adjacency, outer, checksum: checksum)
+        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: port, io)
     }
     @inline(never)
-    private func longSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency) -> UInt64 {
-        if !adjacency.needsInnerSum { return 0 }
+    private func longSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64 {
         guard let covered = coveredSum(packet, frame) else { return innerSum(of: packet) }
         return covered &+ halves(frame[raw64: 0]) &+ UInt64(frame[raw32: 8])
-    }
-    /// - Parameter sum: of the inner frame; used when the path needs it.
-    @inline(__always)
-    func prependIPv6(
-        _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
-        _ vni: OuterVNI, hash: UInt32, sum: UInt64
-    ) {
-        packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
-        encapsulateIPv6(
-            at: frame - Adjacency.ipv6ByteCount, adjacency, vni, hash: hash, innerByteCount: byteCount,
-            innerSum: sum)
-        let port = adjacency.port
-        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: port, memory.pointee.io.port(port))
     }
 
     /// The same with outer headers that take something over from the inner ones.
@@ -244,16 +244,24 @@ extension Pipeline {
         hash: UInt32, marks: UInt8
     ) {
         let byteCount = packet.byteCount
-        let sum = adjacency.needsInnerSum ? innerSum(of: packet) : 0
+        let port = adjacency.port
+        let io = memory.pointee.io.port(port)
+        let isOffloaded = adjacency.needsInnerSum && io.features.contains(.txUDPChecksum)
+        let sum = adjacency.needsInnerSum && !isOffloaded ? innerSum(of: packet) : 0
         let header = packet.addFront(adjacency.headerByteCount)
-        encapsulate(at: header, adjacency, vni, hash: hash, innerByteCount: byteCount, innerSum: sum)
+        if isOffloaded {
+            packet.requestUDPChecksum()
+            let outer = OuterUDP(vni, hash: hash, innerByteCount: byteCount)
+            encapsulateIPv6(at: header, adjacency, outer, checksum: outer.pseudoHeader(adjacency))
+        } else {
+            encapsulate(at: header, adjacency, vni, hash: hash, innerByteCount: byteCount, innerSum: sum)
+        }
         if marks | adjacency.copyFlags != 0 {
             markOuter(
                 header, adjacency, inner: frame,
                 available: packet.contiguous &- adjacency.headerByteCount)
         }
-        let port = adjacency.port
-        send(packet, to: port, memory.pointee.io.port(port))
+        send(packet, to: port, io)
     }
 }
 

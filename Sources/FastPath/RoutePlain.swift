@@ -117,14 +117,27 @@ extension Pipeline {
         _ path: PlainPath
     ) {
         let packet = context.pointee.packet
+        let adjacency = path.adjacency
         let (destination, source) = (hop.head.mac, hop.sourceMAC)
-        let rest = isShortFrame(packet, path.byteCount)
-            ? Checksum.shortSum(frame + 12, path.byteCount &- 12) : longRest(packet, frame, path.adjacency)
-        // Three words of two bytes each lie in an address.
-        let sum = rest &+ halves(destination) &+ halves(source)
+        let port = adjacency.port
+        let io = memory.pointee.io.port(port)
+        let outer = OuterUDP(OuterVNI(hop), hash: path.hash, innerByteCount: path.byteCount)
+        var checksum: UInt16 = 0
+        if adjacency.hasZeroChecksum {
+            // A path without checksums.
+        } else if io.features.contains(.txUDPChecksum) {
+            packet.requestUDPChecksum()
+            checksum = outer.pseudoHeader(adjacency)
+        } else {
+            let rest = isShortFrame(packet, path.byteCount)
+                ? Checksum.shortSum(frame + 12, path.byteCount &- 12) : longRest(packet, frame)
+            // Three words of two bytes each lie in an address.
+            checksum = outer.checksum(adjacency, innerSum: rest &+ halves(destination) &+ halves(source))
+        }
         rewritePlain(frame, at: frame, to: destination, from: source)
-        prependIPv6(
-            packet, byteCount: path.byteCount, frame, path.adjacency, OuterVNI(hop), hash: path.hash, sum: sum)
+        packet.addFront(Adjacency.ipv6ByteCount, to: path.byteCount)
+        encapsulateIPv6(at: frame - Adjacency.ipv6ByteCount, adjacency, outer, checksum: checksum)
+        send(packet, byteCount: path.byteCount &+ Adjacency.ipv6ByteCount, to: port, io)
     }
     @inline(never)
     private func sendAsideOverIPv6(
@@ -133,11 +146,10 @@ extension Pipeline {
     ) {
         sendPlainOverIPv6(context, frame, hop, path)
     }
-    /// The sum of a frame without its addresses, if it is needed.
+    /// The sum of a frame without its addresses.
     @inline(never)
-    private func longRest(_ packet: Packet, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency) -> UInt64 {
-        if !adjacency.needsInnerSum { return 0 }
-        return coveredSum(packet, frame) ?? packet.sum(from: 12, count: packet.byteCount &- 12)
+    private func longRest(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64 {
+        coveredSum(packet, frame) ?? packet.sum(from: 12, count: packet.byteCount &- 12)
     }
 
     @inline(__always)

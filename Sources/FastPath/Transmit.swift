@@ -117,7 +117,8 @@ extension Pipeline {
                 return
             }
         }
-        let wanted = UInt16(truncatingIfNeeded: count)
+        var wanted = UInt16(truncatingIfNeeded: count)
+        if io.features.contains(.txUDPChecksum) { wanted = pe_eth_tx_prepare(io.ethdev, queue, packets, wanted) }
         let sent = Int(pe_eth_tx_burst(io.ethdev, queue, packets, wanted))
         var byteCount = lane.pointee.byteCount
         if sent < count {

@@ -100,6 +100,34 @@ import Wire
         }
     }
 
+    @Test("frames to VTEPs of both families in one burst keep their order, bridged and routed")
+    func mixedTunnels() throws {
+        let routed = try Routed()
+        let world = routed.world
+        let tunnel = try world.addVTEP(Family.v6.remote(), domain: routed.first)
+        try world.addMAC(remoteMAC, .tunnel(routed.tunnel), domain: routed.first)
+        try world.addMAC(MACAddress(2, 0xBB, 0, 0, 0, 6), .tunnel(tunnel), domain: routed.first)
+        let hop = try routed.tables.addHop(RouteHop(
+            way: .tunnel(tunnel, l3vni: try #require(VNI(100)), vxlanPort: 4789), mac: remoteRouterMAC,
+            sourceMAC: routerMAC))
+        let host = Family.v4.host(2, 66)
+        try routed.tables.setRoute(vrf: routed.vrf, Family.v4.single(host), .hop(hop))
+        routed.tables.publish()
+        var frames: [(port: UInt16, bytes: [UInt8])] = []
+        let isOverIPv6 = (0..<120).map { $0 % 7 == 0 || $0 / 20 % 2 == 1 }
+        for number in 0..<120 {
+            let payload = Array(repeating: UInt8(number), count: 30)
+            let mac = isOverIPv6[number] ? MACAddress(2, 0xBB, 0, 0, 0, 6) : remoteMAC
+            frames.append((2, number < 60
+                ? Frame.host(to: mac, from: hostMAC, payload: payload)
+                : routed.up(isOverIPv6[number] ? host : Family.v4.host(2, 99), payload: payload)))
+        }
+        let sent = world.run(frames)
+        #expect(sent.map { $0.bytes.last } == (0..<120).map { UInt8($0) })
+        #expect(sent.map { OuterHeaders($0.bytes)?.destination.isV4 } == isOverIPv6.map { !$0 })
+        expectBalanced(world)
+    }
+
     @Test("frames of both families in one burst keep their order")
     func mixedFamilies() throws {
         let pair = try Pair()

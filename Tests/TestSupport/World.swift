@@ -10,9 +10,27 @@ public import Wire
 public struct Sent: Equatable, Sendable {
     public var port: UInt16
     public var bytes: [UInt8]
+    /// The driver is asked for the UDP checksum behind an IPv6 header.
+    public var requestsChecksum = false
     public init(port: UInt16, bytes: [UInt8]) {
         self.port = port
         self.bytes = bytes
+    }
+    init(_ mbuf: MBuf) {
+        port = mbuf.pointee.port
+        bytes = PacketBytes.of(mbuf)
+        requestsChecksum = mbuf.pointee.ol_flags & PE_TX_UDP_IPV6 == PE_TX_UDP_IPV6
+            && mbuf.pointee.tx_offload == PE_TX_UDP_IPV6_LENGTHS
+    }
+
+    /// What a NIC makes of it.
+    public var completed: Sent {
+        guard requestsChecksum, bytes.count > 62 else { return self }
+        var sum = 0
+        for (index, byte) in bytes[54...].enumerated() { sum += index % 2 == 0 ? Int(byte) << 8 : Int(byte) }
+        while sum > 0xFFFF { sum = (sum & 0xFFFF) + sum >> 16 }
+        let field = sum == 0xFFFF ? 0xFFFF : ~sum & 0xFFFF
+        return Sent(port: port, bytes: bytes[..<60] + [UInt8(field >> 8), UInt8(field & 255)] + bytes[62...])
     }
 }
 
@@ -159,7 +177,7 @@ public final class World {
         worker.process(mbufs)
         let sent = ports.takeSent()
         defer { ports.free(sent) }
-        return sent.map { Sent(port: $0.pointee.port, bytes: PacketBytes.of($0)) }
+        return sent.map { Sent($0) }
     }
     public func run(_ port: UInt16, _ bytes: [UInt8]) -> [Sent] { run([(port, bytes)]) }
 

@@ -66,6 +66,11 @@ class Verdicts(unittest.TestCase):
         self.assertAlmostEqual(verdict["figure"], 1.14)
         self.assertEqual(
             budgets.judge(entry(row="z/ipv6", over=["ipv6", "ipv4"], max=1), result(rows))["verdict"], "not measured")
+        # A variant that the base has not: two words are replaced.
+        rows.append(row("x/ipv6/offload", 104))
+        verdict = budgets.judge(entry(row="*/offload", over=["ipv6", "ipv4", "/offload", ""], max=1.1), result(rows))
+        self.assertEqual((verdict["verdict"], verdict["row"]), ("pass", "x/ipv6/offload"))
+        self.assertAlmostEqual(verdict["figure"], 1.04)
 
     def test_a_budget_without_a_limit_is_refused_with_its_place(self):
         import json

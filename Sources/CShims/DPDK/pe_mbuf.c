@@ -10,6 +10,15 @@ SAME(data_len, data_len); SAME(vlan_tci, vlan_tci); SAME(rss_hash, hash);
 SAME(vlan_tci_outer, vlan_tci_outer); SAME(buf_len, buf_len); SAME(pool, pool); SAME(next, next);
 SAME(tx_offload, tx_offload);
 
+_Static_assert(PE_TX_UDP_IPV6 == (RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM), "flags");
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+_Static_assert(PE_TX_UDP_IPV6_LENGTHS ==
+                   ((uint64_t)14 << RTE_MBUF_L2_LEN_OFS | (uint64_t)40 << RTE_MBUF_L3_LEN_OFS |
+                    (uint64_t)8 << RTE_MBUF_L4_LEN_OFS), "lengths");
+#else
+#error "PE_TX_UDP_IPV6_LENGTHS is for little-endian machines"
+#endif
+
 #define M(m) ((struct rte_mbuf *)(m))
 #define POOL(p) ((struct rte_mempool *)(p))
 

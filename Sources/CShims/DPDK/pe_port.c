@@ -5,6 +5,7 @@
 #include <rte_cycles.h>
 #include <rte_ethdev.h>
 #include <rte_ring.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +25,17 @@ uint32_t pe_ring_capacity(const pe_ring *ring) { return rte_ring_get_capacity((c
 
 uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
   return rte_eth_rx_burst(port, queue, MBUFS(m), n);
+}
+uint16_t pe_eth_tx_prepare(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
+  uint16_t ready = rte_eth_tx_prepare(port, queue, MBUFS(m), n);
+  while (ready < n) {
+    // It stopped at a frame that it refuses: those behind come before it.
+    pe_mbuf *refused = m[ready];
+    memmove(m + ready, m + ready + 1, (n - ready - 1u) * sizeof *m);
+    m[--n] = refused;
+    if (ready < n) ready += rte_eth_tx_prepare(port, queue, MBUFS(m + ready), n - ready);
+  }
+  return ready;
 }
 uint16_t pe_eth_tx_burst(uint16_t port, uint16_t queue, pe_mbuf **m, uint16_t n) {
   return rte_eth_tx_burst(port, queue, MBUFS(m), n);

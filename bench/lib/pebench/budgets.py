@@ -46,8 +46,11 @@ def _pairs(entry, document):
         metric = row["metrics"][entry["metric"]]
         figure, wide = value_of(metric), spread(metric)
         if "over" in entry:
-            # {"over": ["ipv6", "ipv4"]}: the same row with one word of its id replaced is the base.
-            base_id = row["id"].replace(entry["over"][0], entry["over"][1])
+            # {"over": ["ipv6", "ipv4"]}: the same row with one word of its id replaced is the base; with two
+            # words more both are.
+            base_id = row["id"]
+            for old, new in zip(entry["over"][::2], entry["over"][1::2]):
+                base_id = base_id.replace(old, new)
             bases = _rows(document, base_id, entry["metric"])
             if base_id == row["id"] or not bases:
                 continue

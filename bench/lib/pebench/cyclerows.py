@@ -37,6 +37,8 @@ def smoke():
         if journey.endswith("decap"):
             rows += [f"{journey}/ipv6/1000/imix/8/{_domains(journey)}/checksum/outer-checksum",
                      f"{journey}/ipv6/1000/64/32/outer-checksum"]
+        if journey in ("l2-encap", "l3-encap"):
+            rows += [f"{journey}/ipv6/1000/imix/32/offload"]
     rows += [f"twin/{journey}/{underlay}/1000/64/32" for journey in TWINS for underlay in UNDERLAYS]
     return _together(rows + _side([8, 512], [1000]))
 
@@ -56,6 +58,8 @@ def default():
             # Over IPv6 an inner checksum spares the sum over the payload; over IPv4 it is the base of the ratio.
             rows += [f"{journey}/{underlay}/100000/{frame}/32{usual}/checksum" for frame in FRAMES
                      for underlay in UNDERLAYS]
+            # To a port whose NIC computes the outer UDP checksum.
+            rows += [f"{journey}/ipv6/100000/{frame}/32{usual}/offload" for frame in FRAMES]
         else:
             rows += [f"{journey}/ipv6/100000/{frame}/32{usual}/outer-checksum" for frame in FRAMES]
     rows += [f"twin/{journey}/{underlay}/100000/64/32{'' if journey.startswith('l2-') else '/vrfs=1024'}"

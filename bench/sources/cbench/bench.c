@@ -21,7 +21,12 @@ static struct rte_ring *punts;
 static struct bench_ends ends;
 static uint64_t owed;
 static uint32_t capture_wanted, captured;
-static struct { uint8_t bytes[CAPTURED_BYTES]; uint32_t length; uint16_t port; } captures[MAX_CAPTURED];
+static struct {
+  uint8_t bytes[CAPTURED_BYTES];
+  uint32_t length;
+  uint16_t port;
+  uint64_t requests, lengths;
+} captures[MAX_CAPTURED];
 static uint16_t source_port = UINT16_MAX;
 static int64_t available(void) {
   return (int64_t)rte_mempool_avail_count(packet_pool) + rte_mempool_avail_count(header_pool);
@@ -196,6 +201,8 @@ static void keep(struct rte_mbuf **m, uint16_t n, uint16_t port) {
     uint32_t length = m[i]->pkt_len;
     captures[captured].length = length;
     captures[captured].port = port;
+    captures[captured].requests = m[i]->ol_flags & RTE_MBUF_F_TX_OFFLOAD_MASK;
+    captures[captured].lengths = m[i]->tx_offload;
     if (length > CAPTURED_BYTES) length = CAPTURED_BYTES;
     const void *bytes = rte_pktmbuf_read(m[i], 0, length, captures[captured].bytes);
     if (bytes && bytes != captures[captured].bytes) memcpy(captures[captured].bytes, bytes, length);
@@ -292,6 +299,12 @@ const uint8_t *bench_captured(uint32_t i, uint32_t *length, uint16_t *port) {
   *length = captures[i].length;
   *port = captures[i].port;
   return captures[i].bytes;
+}
+
+uint64_t bench_captured_requests(uint32_t i, uint64_t *lengths) {
+  if (i >= captured) return 0;
+  *lengths = captures[i].lengths;
+  return captures[i].requests;
 }
 
 void bench_digest_start(uint32_t count) {

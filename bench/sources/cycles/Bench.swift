@@ -21,6 +21,7 @@ let usage = """
       l2-encap/ipv6/1000/1500/8/checksum        checksum: the inner UDP packets have one
       l2-decap/ipv6/1000/64/32/outer-checksum   what comes over IPv6 has an outer UDP checksum
       null/ipv4/1/64/32/outer, null/.../pool    frames with outer headers; buffers from the pool
+      l2-encap/ipv6/1000/64/32/offload          the underlay port computes the outer UDP checksum
       arp-reply/ipv4/1/64/32/gateway            drop/.../unknown-vni, drop/.../unknown-vtep
       twin/l2-encap/ipv4/100000/64/32           the same in C on the same tables; "ratio" is Swift over C
     Sizes are of inner frames, with FCS, without tag; imix is 7:4:1 of 64, 570 and 1518 bytes.

@@ -30,6 +30,7 @@ enum Journey: String, CaseIterable {
         case .null: ["", "outer", "pool"]
         case .arpReply: ["", "gateway"]
         case .drop: ["unknown-vni", "unknown-vtep"]
+        case .l2Encap, .l3Encap: ["", "offload"]
         default: [""]
         }
     }
@@ -80,6 +81,9 @@ struct Row: Hashable {
     /// Whether packets come from the fabric with an outer UDP checksum; IPv6.
     var hasOuterChecksum = false
     var special = ""
+
+    /// The underlay port adds the outer UDP checksum up.
+    var isOffloaded: Bool { special == "offload" }
 
     static let largestEntries = 1_000_000, largestDomains = 1024, largestCopies = 4096
 
@@ -140,6 +144,9 @@ struct Row: Hashable {
         }
         guard journey.specials.contains(special) else {
             throw RowFault(id, "needs one of: " + journey.specials.joined(separator: ", "))
+        }
+        guard !isOffloaded || isIPv6 && !isTwin else {
+            throw RowFault(id, "there is offload over ipv6 alone, and the twin has none")
         }
         guard !hasOuterChecksum || isFromFabric else { throw RowFault(id, "there is no outer checksum without /outer") }
         guard self.id == id else { throw RowFault(id, "is written \(self.id)") }

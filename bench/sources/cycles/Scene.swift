@@ -51,7 +51,11 @@ final class Scene {
     }
 
     private func fillPorts() throws {
-        for port in [Site.underlay, Site.access] { ports.setEthdev(port, ethdev: port, mtu: 9000) }
+        for port in [Site.underlay, Site.access] {
+            var features: PortIO.Features = [.multiSegment]
+            if row.isOffloaded, port == Site.underlay { features.insert(.txUDPChecksum) }
+            ports.setEthdev(port, ethdev: port, mtu: 9000, features: features)
+        }
         ports.setPort(Site.host, mtu: 9000)
         try tables.setPort(
             Site.underlay, PortEntry(role: .underlay, mtu: 9000, mac: Site.underlayMAC, partner: Site.host))

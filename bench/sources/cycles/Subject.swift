@@ -102,7 +102,8 @@ class Subject {
         if row.journey == .null { return nil }
         var copies: [UInt16: Int] = [:]
         for index in 0..<min(1024, samples * row.copies) {
-            guard let (frame, port) = captured(index) else { return "frame \(index) is missing" }
+            guard let (sent, port) = captured(index) else { return "frame \(index) is missing" }
+            guard let frame = completed(sent, index) else { return "frame \(index): wrong requests to the driver" }
             let packet = index / row.copies
             let flow = (first + packet) % row.flows
             let pattern = row.frame.pattern
@@ -114,6 +115,17 @@ class Subject {
             }
         }
         return nil
+    }
+    /// A frame as it leaves a NIC that does what the driver is asked for; nil when that is not what should be
+    /// asked for: the outer UDP checksum over IPv6 of rows with `/offload`, of others nothing.
+    private func completed(_ frame: [UInt8], _ index: Int) -> [UInt8]? {
+        var lengths: UInt64 = 0
+        let requests = bench_captured_requests(UInt32(index), &lengths)
+        guard row.isOffloaded else { return requests == 0 ? frame : nil }
+        guard requests == PE_TX_UDP_IPV6, lengths == PE_TX_UDP_IPV6_LENGTHS, frame.count > 62 else { return nil }
+        // The field holds what is not in the bytes from the UDP header on.
+        let checksum = ~Frames.sum(frame[54...]) & 0xFFFF
+        return frame[..<60] + Frames.be16(checksum == 0 ? 0xFFFF : checksum) + frame[62...]
     }
     private func captured(_ index: Int) -> ([UInt8], UInt16)? {
         var length: UInt32 = 0

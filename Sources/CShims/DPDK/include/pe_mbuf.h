@@ -23,6 +23,12 @@ typedef struct pe_mbuf {
   uint64_t tx_offload;
 } pe_mbuf;
 
+/// What asks a driver to add the outer UDP checksum over IPv6 up, whose field holds the pseudo-header's sum:
+/// RTE_MBUF_F_TX_IPV6 and RTE_MBUF_F_TX_UDP_CKSUM for `ol_flags`, and for `tx_offload` the lengths of an
+/// Ethernet, an IPv6 and a UDP header (pe_mbuf.c compares them with DPDK's).
+#define PE_TX_UDP_IPV6 0x0130000000000000ull
+#define PE_TX_UDP_IPV6_LENGTHS 0x8140Eull
+
 /// A pool of packet buffers (struct rte_mempool).
 typedef struct pe_pool pe_pool;
 

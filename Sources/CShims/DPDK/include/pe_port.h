@@ -17,6 +17,9 @@ PE_BURST uint32_t pe_ring_capacity(const pe_ring *ring);
 
 /// Reads up to n frames from an ethdev's queue; returns how many.
 PE_BURST uint16_t pe_eth_rx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
+/// Lets the driver of an ethdev look at frames that ask it for offloads; returns how many it will take. The
+/// others are behind those then.
+PE_BURST uint16_t pe_eth_tx_prepare(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
 /// Sends up to n frames; returns how many the driver took (the rest stays the caller's).
 PE_BURST uint16_t pe_eth_tx_burst(uint16_t port, uint16_t queue, pe_mbuf *_Nonnull *_Nonnull m, uint16_t n);
 

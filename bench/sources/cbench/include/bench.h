@@ -78,6 +78,8 @@ uint64_t bench_owed(void);
 void bench_capture(uint32_t count);
 /// A captured frame: its bytes, its full length and its port; NULL beyond the last.
 const uint8_t *_Nullable bench_captured(uint32_t index, uint32_t *length, uint16_t *port);
+/// What the sender of a captured frame asks the driver for: the bits of `ol_flags` that do, and `tx_offload`.
+uint64_t bench_captured_requests(uint32_t index, uint64_t *lengths);
 /// Digests all bytes, the length and the port of the next `count` frames sent, in order, from buffers that
 /// all begin with the same bytes.
 void bench_digest_start(uint32_t count);
