@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "bench" / "lib"))
 
 from pebench.lab import mac_text  # noqa: E402
-from pktgen import model, profiles, report, simulated, testbed  # noqa: E402
-from pktgen.rig import DeviceWatch, disturbances  # noqa: E402
-from pktgen.search import Goal, Loads  # noqa: E402
-from pktgen.trials import Measurer, SearchStopped, Trial, merged, percentile  # noqa: E402
+from pktgen import model, profiles, report, rig, simulated, testbed  # noqa: E402
+from pktgen.rig import DeviceWatch, Rig, disturbances  # noqa: E402
+from pktgen.search import Goal, Loads, buffered  # noqa: E402
+from pktgen.trials import DeviceGone, Measurer, SearchStopped, Trial, merged, percentile  # noqa: E402
 
 
 def answer(longest=0, missed=0, buffers=0):
@@ -41,6 +41,80 @@ def trial(lost=0, offered=1000, intended=1000, disturbed=False, seconds=1.0, fau
     return Trial(1000.0, seconds, offered, lost, intended, ["away: 5 ms"] if disturbed else [], faults=faults or {})
 
 
+class DeadGenerator:
+    """A generator to which nothing comes back from a given trial on."""
+
+    ports = [{"name": "a", "physical": False, "rxSlots": 1024, "txSlots": 1024, "up": True}] * 2
+
+    def __init__(self, alive):
+        self.alive, self.trials = alive, 0
+
+    def set_traffic(self, traffic):
+        pass
+
+    def links_down(self):
+        return ["a"]
+
+    def trial(self, rate, seconds, drain, directions, **_):
+        self.trials += 1
+        sent = int(rate * seconds)
+        lane = {"name": "encap", "intended": sent, "sent": sent, "refused": 0, "duplicates": 0, "faults": {},
+                "received": sent if self.trials <= self.alive else 0, "noBuffers": 0, "latency": {}}
+        gaps = {"longest": 0, "histogram": []}
+        return {"directions": [lane], "misdirected": 0, "sendGaps": gaps, "receiveGaps": gaps, "portMissed": [0],
+                "away": 0}
+
+
+class DeviceTests(unittest.TestCase):
+    def setUp(self):
+        self.patience, rig.REVIVE_SECONDS = rig.REVIVE_SECONDS, 0.1
+
+    def tearDown(self):
+        rig.REVIVE_SECONDS = self.patience
+
+    def rig_of(self, generator, pid=None):
+        found = Rig(generator, model.Traffic.of_journey("plain"), 0.05, DeviceWatch(pid))
+        found.prepare()
+        return found
+
+    def test_a_device_that_dies_has_no_result(self):
+        found = self.rig_of(DeadGenerator(alive=2))
+        self.assertEqual(found.run(1e6, 0.1).lost, 0)
+        with self.assertRaisesRegex(DeviceGone, "no link on a any more"):
+            found.run(1e6, 0.1)
+
+    def test_a_device_whose_process_ended_is_told_by_it(self):
+        with subprocess.Popen(["true"]) as process:
+            process.wait()
+            found = self.rig_of(DeadGenerator(alive=1), process.pid)
+            with self.assertRaisesRegex(DeviceGone, f"process {process.pid} has ended"):
+                found.run(1e6, 0.1)
+
+    def test_a_device_that_lets_only_low_rates_through_is_not_gone(self):
+        class Livelocked(DeadGenerator):
+            def trial(self, rate, *arguments, **options):
+                self.trials = 0 if rate <= 2000 else 99
+                return super().trial(rate, *arguments, **options)
+
+        self.assertEqual(self.rig_of(Livelocked(alive=1)).run(1e6, 0.1).ratio, 1.0)
+
+    def test_loss_within_a_goal_does_not_keep_the_search_from_beginning(self):
+        class Lossy(DeadGenerator):
+            def trial(self, *arguments, **options):
+                answer = super().trial(*arguments, **options)
+                answer["directions"][0]["received"] = answer["directions"][0]["sent"] * 99 // 100
+                return answer
+
+        patience, rig.PREPARE_SECONDS = rig.PREPARE_SECONDS, 0.1
+        try:
+            found = Rig(Lossy(0), model.Traffic.of_journey("plain"), 0.05, DeviceWatch(None))
+            with self.assertRaisesRegex(SearchStopped, "lost at only 2000"):
+                found.prepare()
+            found.prepare(tolerated=0.02)
+        finally:
+            rig.PREPARE_SECONDS = patience
+
+
 class SearchTests(unittest.TestCase):
     def test_the_search_finds_what_simulated_devices_can(self):
         passed, failures = simulated.run()
@@ -52,6 +126,15 @@ class SearchTests(unittest.TestCase):
         found, _ = test.search(simulated.BinarySearch, simulated.SimulatedDevice(5e6), [simulated.ndr()])
         test.within("another capacity", found["ndr"], 6e6, 0.01)
         self.assertEqual(len(test.failures), 1)
+
+    def test_a_rate_that_queues_may_have_made_is_told(self):
+        goal = Goal("ndr", 0.0, 0.05, 0.35)
+        self.assertIsNone(buffered(goal, 1e6, 1024))
+        self.assertIn("hold 82% of a trial", buffered(goal, 25_000, 1024))
+        self.assertIn("--trial-seconds 0.82", buffered(goal, 25_000, 1024))
+        self.assertIsNone(buffered(Goal("ndr", 0.0, 0.9, 0.9), 25_000, 1024))
+        self.assertIn("hold 100% of a trial", buffered(goal, 1, 1024))
+        self.assertIsNone(buffered(goal, 0, 1024))
 
     def test_a_load_is_settled_by_full_trials_only(self):
         goal, loads = Goal("ndr", 0.0, 10.0, 10.0, 1.0), Loads()

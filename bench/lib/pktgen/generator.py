@@ -154,15 +154,19 @@ class Generator:
         """Waits until both links are up; a generator without a link measures nothing."""
         end = time.monotonic() + seconds
         while True:
-            self.ports = self.ask({"command": "ports"}, "ports", 30)["ports"]
-            if all(port["up"] for port in self.ports):
+            down = self.links_down()
+            if not down:
                 return
             if time.monotonic() > end:
-                down = ", ".join(port["name"] for port in self.ports if not port["up"])
                 raise GeneratorError(
-                    f"no link on {down} after {seconds:g} s: is the device under test running, are the cables (or the "
+                    f"no link on {', '.join(down)} after {seconds:g} s: is the device under test running, are the cables (or the "
                     "socket's path, id and role: one side is the server) right?")
             time.sleep(0.1)
+
+    def links_down(self):
+        """Names of ports without a link."""
+        self.ports = self.ask({"command": "ports"}, "ports", 30)["ports"]
+        return [port["name"] for port in self.ports if not port["up"]]
 
     def set_traffic(self, traffic):
         self.ask(traffic.command(), "traffic", 60)

@@ -66,10 +66,8 @@ def text(args, traffic, found, latencies, statistics):
         rows.append([entry.goal.name.upper(), f"{entry.goal.loss_ratio * 100:g} %", number(entry.low, directions),
                      number(entry.high, directions), gigabits(entry.low, traffic), remark])
     lines = [table(["", "loss", "Mpps", "next is too much", "Gbit/s", ""], rows)]
-    rows = [[f"{share} %", name] + [latency_metrics(lane).get(column, {}).get("value") for column in
-                                    ("min", "p50", "p90", "p99", "p99.9", "max")]
-            + ["disturbed: " + "; ".join(trial.disturbances) if trial.disturbances else ""]
-            for share, trial in latencies for name, lane in trial.latency.items() if lane["count"]]
+    rows = [[f"{share} %", name, *latency_cells(lane), remarks(trial)]
+            for share, trial in latencies for name, lane in trial.latency.items()]
     if rows:
         lines += ["", "Latency in microseconds, generator to generator:", table(
             ["of NDR", "direction", "min", "50 %", "90 %", "99 %", "99.9 %", "max", ""], rows)]
@@ -78,6 +76,17 @@ def text(args, traffic, found, latencies, statistics):
               "believed" + (f" ({seen})" if seen else "")
               + f", {statistics.accepted_disturbed} times the best of such trials had to decide"]
     return "\n".join(lines)
+
+
+def latency_cells(lane):
+    metrics = latency_metrics(lane) if lane["count"] else {}
+    return [metrics.get(column, {}).get("value") for column in ("min", "p50", "p90", "p99", "p99.9", "max")]
+
+
+def remarks(trial):
+    """What a reader of latencies must know: frames that have none, and what kept anybody off a CPU."""
+    lost = [f"{trial.lost} of {trial.offered} frames lost"] if trial.lost else []
+    return "; ".join(lost + (["disturbed: " + "; ".join(trial.disturbances)] if trial.disturbances else []))
 
 
 def number(load, directions):

@@ -48,6 +48,19 @@ class Found:
     doubtful: bool = False
 
 
+# A queue may hold this part of a trial's frames: of a device that is too slow, so much does not show as loss.
+BUFFERED = 0.05
+
+
+def buffered(goal, load, slots):
+    """What a reader must know of a result that queues of `slots` frames may have made too high; None else."""
+    frames = load * goal.final_seconds
+    if frames <= 0 or slots <= BUFFERED * frames:
+        return None
+    return (f"{goal.name.upper()}: queues of {slots} frames hold {min(1, slots / frames):.0%} of a trial, and the rate "
+            f"may be so much too high; --trial-seconds {slots / BUFFERED / load:.2g} makes that 5 %")
+
+
 class Loads:
     """All trials so far, by load."""
 

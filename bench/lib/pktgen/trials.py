@@ -50,6 +50,10 @@ class SearchStopped(RuntimeError):
     """The search makes no sense any more: the device forwards wrongly, or time is over."""
 
 
+class DeviceGone(RuntimeError):
+    """The device under test forwards nothing any more, at no load: what was found so far means nothing."""
+
+
 @dataclass
 class Statistics:
     """What the measuring itself cost, and how trustworthy it was."""
