@@ -258,6 +258,8 @@ class Plugs(unittest.TestCase):
         self.refuse('"readySeconds" must be of type', readySeconds=True)
         self.refuse('"environment" must map', environment={"A": 1})
         self.refuse('"entries" must be a list', entries=[0])
+        self.refuse('"entries" must be a list', entries=[True])
+        self.refuse('"readySeconds" must be above 0', readySeconds=-1)
         with self.assertRaisesRegex(plug.PlugError, "must be a JSON object"):
             plug.check([], "vpp.json")
 
@@ -265,6 +267,18 @@ class Plugs(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "a.json").write_text('{\n "name": }')
             with self.assertRaisesRegex(plug.PlugError, r"a.json:2:\d+: not JSON"):
+                plug.load(Path(folder))
+
+    def test_a_file_or_folder_that_cannot_be_read_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with self.assertRaisesRegex(plug.PlugError, "nowhere is no folder; --plugs"):
+                plug.load(Path(folder) / "nowhere")
+            (Path(folder) / "a.json").write_bytes(b"\xff")
+            with self.assertRaisesRegex(plug.PlugError, "a.json: cannot be read"):
+                plug.load(Path(folder))
+            (Path(folder) / "a.json").unlink()
+            (Path(folder) / "b.json").mkdir()
+            with self.assertRaisesRegex(plug.PlugError, "b.json: cannot be read"):
                 plug.load(Path(folder))
 
     def test_two_plugs_of_one_name_are_refused(self):

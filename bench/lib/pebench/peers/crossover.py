@@ -17,7 +17,7 @@ class Crossed(Plugged):
     ready_seconds = 60
 
     def begin(self):
-        self.write_configuration()
+        self.prepare()
         self.launch(self.host.eal(self.name, self.memif("server", self.values), plugin=False))
         vdevs = self.memif("client", self.values)
         # The generator is on the other core than the peer.

@@ -13,7 +13,7 @@ from ..machine import ROOT
 from .cases import (DUT_ADDRESS, DUT_MAC, HOST_ADDRESS, HOST_MAC, L2_VNI, L3_VNI, PEER_ADDRESS, PEER_MAC,
                     PEER_ROUTER_MAC, PRIMER, ROUTER_MAC, colons, dotted, remote_address, remote_mac)
 from .host import Absent, build
-from .page import Page, reduce_slices
+from .page import Page, PageTimeout, reduce_slices
 
 
 PR_SET_PDEATHSIG = 1
@@ -64,7 +64,13 @@ class Device:
     def start(self):
         began = time.monotonic()
         self.begin()
-        self.page.wait_attached()
+        try:
+            self.page.wait_attached()
+        except PageTimeout as error:
+            ended = [process.returncode for process in self.processes if process.poll() is not None]
+            why = f"ended with {ended[0]}: {self.last_words()}" if ended else (
+                f"{error}: it has to open net_null0 and net_null1, with the generator that EAL loads")
+            raise RuntimeError(f"{self.name}: {why}") from error
         self.ready_in = time.monotonic() - began
         if not thread_ids(self.processes[-1].pid, self.threads):
             raise RuntimeError(f"{self.name} has no thread named {self.threads}")
@@ -82,13 +88,16 @@ class Device:
         self.processes.append(process)
         end = time.monotonic() + self.ready_seconds
         while not re.search(ready, path.read_text(errors="replace"), re.M):
-            tail = " | ".join(path.read_text(errors="replace").strip().splitlines()[-4:])
+            tail = self.last_words(name)
             if process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with {process.returncode}: {tail}")
             if time.monotonic() > end:
                 raise RuntimeError(f"{self.name} is not ready after {self.ready_seconds} s: {tail}")
             time.sleep(0.02)
         return process
+
+    def last_words(self, name="log"):
+        return " | ".join((self.folder / name).read_text(errors="replace").strip().splitlines()[-4:])
 
     def pause(self):
         for process in self.processes:

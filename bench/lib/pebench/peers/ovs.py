@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -60,7 +61,8 @@ class OVS(Device):
     setting = None
 
     def begin(self):
-        if not Path(DAEMON).exists():
+        tools = ("ovsdb-tool", "ovsdb-server", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
+        if not Path(DAEMON).exists() or not all(map(shutil.which, tools)):
             raise Absent("OVS-DPDK is not installed (apt-get install openvswitch-switch-dpdk)")
         if not self.host.hugepages:
             raise Absent("OVS-DPDK needs huge pages (echo 512 > /proc/sys/vm/nr_hugepages)")

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 
+from ..machine import ROOT
 from .cases import (DUT_ADDRESS, DUT_MAC, HOST_ADDRESS, HOST_MAC, L2_VNI, L3_VNI, PEER_ADDRESS, PEER_MAC,
                     PEER_ROUTER_MAC, ROUTER_MAC, colons, dotted, remote_address, remote_mac)
 from .dut import Device
@@ -88,17 +90,23 @@ def check(plug, place):
             _check_names(word, PLACEHOLDERS, place, f"post[{number}]")
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in plug.get("environment", {}).items()):
         raise PlugError(f"{place}: \"environment\" must map texts to texts")
-    if not all(isinstance(count, int) and count > 0 for count in plug.get("entries", [])):
+    if not all(type(count) is int and count > 0 for count in plug.get("entries", [])):
         raise PlugError(f"{place}: \"entries\" must be a list of table sizes that this peer can do")
+    if not 0 < plug.get("readySeconds", 60) <= 3600:
+        raise PlugError(f"{place}: \"readySeconds\" must be above 0 and at most 3600")
     return {"lists": {}, "post": [], "environment": {}, "forwards": True, **plug, "config": config}
 
 
 def load(folder):
     """All plugs of a folder, by name; raises PlugError."""
     found = {}
+    if not folder.is_dir():
+        raise PlugError(f"{folder} is no folder; --plugs names the one with the descriptions of peers")
     for path in sorted(folder.glob("*.json")):
         try:
             plug = check(json.loads(path.read_text()), path.name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlugError(f"{path.name}: cannot be read: {error}") from error
         except json.JSONDecodeError as error:
             raise PlugError(f"{path.name}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
         if plug["name"] in found:
@@ -146,18 +154,21 @@ class Plugged(Device):
         return words
 
     def begin(self):
+        self.prepare()
+        self.launch(self.host.eal(self.name))
+
+    def prepare(self):
+        """What is known before it starts: whether it can, and its configuration."""
         if self.plug.get("entries") and self.entries not in self.plug["entries"]:
             raise Absent(f"its plug says that it cannot do {self.entries} entries")
+        program = fill(self.plug["cmd"][0], self.values)
+        # A path is one from the repository, where it will be run.
+        if not shutil.which(ROOT / program if "/" in program else program):
+            raise Absent(f"{program} is not installed, or no program")
         self.write_configuration()
-        self.launch(self.host.eal(self.name))
 
     def launch(self, eal):
         environment = {key: fill(value, self.values) for key, value in self.plug["environment"].items()}
-        try:
-            self.spawn(self.command(eal), self.plug["ready"], environment)
-        except RuntimeError as error:
-            if "No such file" in str(error):
-                raise Absent(f"{self.plug['cmd'][0]} does not start: {error}") from error
-            raise
+        self.spawn(self.command(eal), self.plug["ready"], environment)
         for command in self.plug["post"]:
             run(*[fill(word, self.values) for word in command], namespace=self.host.namespace)
