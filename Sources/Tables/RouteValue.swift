@@ -62,9 +62,11 @@ public struct RouteValue: Hashable, Sendable, BitwiseCopyable {
 
 /// Keys of the host-route and the neighbour table: a VRF or a bridge domain above an address.
 ///
-///     63..48 VRF or domain (never 0) | 47 IPv6 | IPv4: 31..0 address; IPv6: 46..0 hash
+///     63..48 VRF or domain (never 0 or 65535) | 47 IPv6 | IPv4: 31..0 address; IPv6: 46..0 mixed bits
 ///
-/// An IPv6 address is verified against the one that is stored for the slot.
+/// The mixed bits of an IPv6 address are its lower 47, exclusive-or a hash of its upper 81. These 81 are in
+/// ``more(_:_:)``, which the table keeps beside the key in the same bucket: so a match is exact, and costs no
+/// other cache line.
 public enum HostKey {
     /// - Parameter ipv4: in host order.
     @inlinable @inline(__always)
@@ -74,9 +76,7 @@ public enum HostKey {
     /// - Parameters: the two halves of the address in host order.
     @inlinable @inline(__always)
     public static func make(_ scope: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt64 {
-        let first = UInt64(pe_crc32c(pe_crc32c(0x5EED_0006, high), low))
-        let second = UInt64(pe_crc32c(pe_crc32c(0x6000_5EED, low), high)) & 0x7FFF
-        return UInt64(scope) &<< 48 | 1 &<< 47 | second &<< 32 | first
+        UInt64(scope) &<< 48 | 1 &<< 47 | (low & mixedBits) ^ hash(high, low)
     }
     public static func make(_ scope: UInt16, _ address: IPAddress) -> UInt64 {
         switch address {
@@ -84,17 +84,41 @@ public enum HostKey {
         case .v6(let address): make(scope, ipv6: address.high, address.low)
         }
     }
+
+    @inlinable static var mixedBits: UInt64 { 1 &<< 47 &- 1 }
+    /// 00aa::, of the space that the IETF reserves (RFC 4291 section 2.4).
+    @inlinable static var unused: UInt64 { 0x00AA &<< 48 }
+    /// 47 bits, of all but the lower 47 of an address. Prefixes that count up get values far apart.
+    @inlinable @inline(__always)
+    static func hash(_ high: UInt64, _ low: UInt64) -> UInt64 {
+        ((high &+ (low &>> 47) &* 0xBF58_476D_1CE4_E5B9) &* 0x9E37_79B9_7F4A_7C15) &>> 17
+    }
+    /// The upper 81 bits of an IPv6 address: 49 as a word, the other 32 as a value.
+    ///
+    /// The word's upper 16 bits are all clear or all set, as of no key.
+    @inlinable @inline(__always)
+    static func more(_ high: UInt64, _ low: UInt64) -> (word: UInt64, value: UInt32) {
+        (
+            UInt64(bitPattern: Int64(bitPattern: high ^ unused) &>> 15),
+            UInt32(truncatingIfNeeded: high &<< 17 | low &>> 47)
+        )
+    }
+    /// Whether a word of ``more(_:_:)`` cannot be taken for an empty slot, for a deleted one, or for an IPv4
+    /// key of scope 0. What can is of 00aa::/17 and of ff55:ffff:ffff:8000::/49, which no host has.
+    static func isStorable(_ word: UInt64) -> Bool { word >> 32 != 0 && word != UInt64.max }
+    static func isIPv6(_ key: UInt64) -> Bool { key >> 47 & 1 != 0 }
+    /// The IPv6 address of a key.
+    static func address(_ key: UInt64, more: (word: UInt64, value: UInt32)) -> (high: UInt64, low: UInt64) {
+        let high = (more.word << 15) ^ unused | UInt64(more.value) >> 17
+        let rest = UInt64(more.value) << 47
+        return (high, rest | (key & mixedBits) ^ hash(high, rest))
+    }
 }
 
 /// Hosts by scope (VRF or bridge domain) and address; what readers need.
 public struct HostView: BitwiseCopyable, @unchecked Sendable {
     public let table: BucketView
-    /// Two words by slot: the IPv6 address there, in host order.
-    @usableFromInline let addresses: UnsafePointer<UInt64>
-    @usableFromInline init(table: BucketView, addresses: UnsafePointer<UInt64>) {
-        self.table = table
-        self.addresses = addresses
-    }
+    @usableFromInline init(table: BucketView) { self.table = table }
 
     /// The value of an IPv4 key in its bucket, or ``BucketView/miss``.
     @inlinable @inline(__always)
@@ -106,10 +130,7 @@ public struct HostView: BitwiseCopyable, @unchecked Sendable {
     public func value(
         ipv6 key: UInt64, _ high: UInt64, _ low: UInt64, in bucket: UnsafeRawPointer
     ) -> UInt32 {
-        let found = table.entry(of: key, in: bucket)
-        if found.value == BucketView.miss { return found.value }
-        let address = addresses + Int(found.slot) &* 2
-        return address[0] == high && address[1] == low ? found.value : BucketView.miss
+        table.value(ofPair: key, more: HostKey.more(high, low), in: bucket)
     }
     public func value(_ scope: UInt16, _ address: IPAddress) -> UInt32 {
         let key = HostKey.make(scope, address)

@@ -22,7 +22,7 @@ public enum TableLayout {
     private static var tables: [(String, Int)] {
         [
             stride(BucketView.self), field("buckets", \BucketView.buckets), field("mask", \BucketView.mask),
-            field("table", \HostView.table), field("addresses", \HostView.addresses),
+            stride(HostView.self), field("table", \HostView.table),
         ]
     }
     private static var records: [(String, Int)] {

@@ -10,7 +10,7 @@ static const twin_field fields[] = {
     FIELD(bucket_view, BucketView, mask, mask),
     SIZE(bucket_view, BucketView),
     FIELD(host_view, HostView, table, table),
-    FIELD(host_view, HostView, addresses, addresses),
+    SIZE(host_view, HostView),
     FIELD(domain, BridgeDomain, vni_word, vniWord),
     FIELD(domain, BridgeDomain, vxlan_port, vxlanPortRaw),
     FIELD(domain, BridgeDomain, gateway_mac, gatewayMAC),

@@ -12,7 +12,6 @@ struct bucket_view {
 };
 struct host_view {
   struct bucket_view table;
-  const uint64_t *addresses;
 };
 struct trie_view {
   const uint64_t *roots;
