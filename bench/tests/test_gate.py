@@ -113,7 +113,8 @@ class Thresholds(unittest.TestCase):
     def test_broken_thresholds_are_named(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "t.json"
-            for text in ("{", "[]", '{"classes": []}', '{"classes": {"default": {}}}'):
+            figure = '{"classes": {"default": {"rows": {"a": {"instructions": "x"}}}}}'
+            for text in ("{", "[]", '{"classes": []}', '{"classes": {"default": {}}}', figure):
                 path.write_text(text)
                 with self.assertRaisesRegex(gate.GateError, "t.json"):
                     gate.load(path)

@@ -45,6 +45,11 @@ def load(path):
     if not isinstance(classes, dict) or not all(
             isinstance(entry, dict) and isinstance(entry.get("rows"), dict) for entry in classes.values()):
         raise GateError(f"{path} has no classes with rows: restore it, or write it anew with bench/gate --update")
+    for name, entry in classes.items():
+        for row, metrics in entry["rows"].items():
+            if not isinstance(metrics, dict) or not all(
+                    type(found) in (int, float) and found > 0 for found in metrics.values()):
+                raise GateError(f"{path}: class {name}: {row} must map metrics to figures above 0: restore it")
     return document
 
 

@@ -50,7 +50,7 @@ struct Options {
         }
         func number(_ name: String, from least: Int = 0) -> Int {
             guard let value = Int(text(name)), value >= least, value <= 1 << 24 else {
-                fail("\(name) needs a number of at least \(least)")
+                fail("\(name) needs a number, \(least) to \(1 << 24)")
             }
             return value
         }

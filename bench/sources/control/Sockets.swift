@@ -153,6 +153,9 @@ extension Measurements {
             }
             rounds += 1
         }
+        guard totals.messages > 0 else {
+            fail("these files have no FPM message; a stream is what zebra sends, from the first byte of a connection")
+        }
         return [
             "messages": totals.messages, "rounds": rounds, "perSecond": totals.perSecond,
             "perCPUSecond": totals.perCPUSecond, "files": options.files.count,
