@@ -210,7 +210,7 @@ struct ConfigurationParser {
         let fields: [(String, WritableKeyPath<Configuration.Limits, Int>, ClosedRange<Int>)] = [
             ("macs", \.macs, 16...16_777_216),
             ("l2vnis", \.l2vnis, 1...TableLimits.maximumDomains - 1),
-            ("vrfs", \.vrfs, 1...65_535),
+            ("vrfs", \.vrfs, 1...TableLimits.maximumVRFs - 1),
             ("neighbors", \.neighbors, 16...16_777_216),
             ("routes", \.routes, 16...16_777_216),
             ("vteps", \.vteps, 1...TableLimits.maximumVTEPs),
