@@ -101,7 +101,7 @@ let package = Package(
         .testTarget(name: "TablesTests", dependencies: ["Tables", "Wire", "TestSupport", "TestThreads", "CLinux"]),
         .testTarget(
             name: "FastPathTests",
-            dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "CTwin", "CDPDK", "CLinux"]),
+            dependencies: ["FastPath", "Tables", "Wire", "TestSupport", "TestThreads", "CTwin", "CDPDK", "CLinux"]),
         .testTarget(
             name: "ControlPlaneTests",
             dependencies: [
@@ -112,7 +112,7 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "pe-dp", "ControlPlane", "Tables", "Wire",
+                "pe-dp", "ControlPlane", "FastPath", "Tables", "Wire",
                 .product(name: "Logging", package: "swift-log"),
             ]),
     ]

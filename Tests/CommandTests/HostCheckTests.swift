@@ -1,6 +1,7 @@
 // What a host lacks is found in its files; the files here are of hosts that lack one thing each.
 
 import ControlPlane
+import FastPath
 import Foundation
 import Glibc
 import Testing
@@ -81,7 +82,8 @@ final class FakeHost {
         return problem
     }
 
-    @Test("a NIC on another NUMA node than the worker: a warning that names the CPU to use") func placement() throws {
+    /// A machine with CPUs 0 and 1 on one NUMA node, 2 and 3 on another.
+    func writeTwoNodes() {
         host.write("/sys/devices/system/node/online", "0-1\n")
         for node in 0..<2 {
             let folder = "/sys/devices/system/node/node\(node)"
@@ -89,8 +91,44 @@ final class FakeHost {
             host.write("\(folder)/meminfo", "Node \(node) MemTotal:       32768000 kB\nNode \(node) MemFree: 1 kB\n")
             host.write("\(folder)/distance", node == 0 ? "10 21\n" : "21 10\n")
         }
-        host.write("/sys/class/net/eth1/device/numa_node", "1\n")
         host.write("/proc/self/status", "CapEff:\t000001ffffffffff\nCpus_allowed_list:\t0-3\n")
+    }
+
+    @Test("memory.numa says where tables go: near the workers, everywhere, near the first worker, anywhere")
+    func numa() throws {
+        writeTwoNodes()
+        func placement(_ workers: [Int], _ memory: String) throws -> Placement {
+            let dataplane = "dataplane: {lcores: {main: 0, workers: \(workers)}, memory: {\(memory)}}\n"
+            return HostView(root: host.root).placement(for: try Configuration(yaml: dataplane))
+        }
+        for memory in ["mbufs: 2048", "numa: auto"] {
+            #expect(try placement([3], memory).tables == .node(1))
+            #expect(try placement([3, 1], memory).tables == .interleaved([0, 1]))
+        }
+        #expect(try placement([3], "numa: interleave").tables == .interleaved([0, 1]))
+        #expect(try placement([3, 1], "numa: local").tables == .node(1))
+        #expect(try placement([3, 1], "numa: local").poolNodes == [0, 1])
+        #expect(try placement([3, 1], "numa: off").tables == .anywhere)
+        #expect(try placement([3, 1], "numa: off").poolNodes == [])
+        let fault = Configuration.read(yaml: "dataplane: {memory: {numa: near}}\n").faults
+        #expect(fault.map(\.path) == ["dataplane.memory.numa"])
+    }
+
+    @Test("a device in another namespace is not looked for under its name in this one")
+    func otherNamespace() throws {
+        writeTwoNodes()
+        host.write("/sys/class/net/eth1/device/numa_node", "1\n")
+        func node(_ netns: String) throws -> Int {
+            let yaml = "ports: [{name: up0, driver: af_packet, device: eth1\(netns)}]\n"
+            return HostView(root: host.root).numaNode(of: try #require(try Configuration(yaml: yaml).ports.first))
+        }
+        #expect(try node("") == 1)
+        #expect(try node(", netns: other") == -1)
+    }
+
+    @Test("a NIC on another NUMA node than the worker: a warning that names the CPU to use") func placement() throws {
+        writeTwoNodes()
+        host.write("/sys/class/net/eth1/device/numa_node", "1\n")
         let topology = HostView(root: host.root).topology
         #expect(topology.nodes.map(\.id) == [0, 1])
         #expect(topology.nodes.map(\.megabytes) == [32_000, 32_000])

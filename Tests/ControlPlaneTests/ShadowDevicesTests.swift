@@ -216,6 +216,29 @@ private func wanted(_ vni: UInt32, _ local: String = "192.0.2.1", mac: String? =
         #expect(try shadow.remove() == [])
     }
 
+    /// The kernel deletes none of a group in which one cannot be deleted, as the loopback device cannot.
+    @Test func whatCannotBeDeletedTogetherIsDeletedOneByOneAndWhatHasGoneIsNoProblem() throws {
+        guard let test = TestNamespace("shadowone") else { return }
+        test.shell("ip link add v0 type veth peer name v1")
+        let shadow = try ShadowDevices(in: try NetworkNamespace(test.name))
+        var devices = try shadow.links().filter { ["lo", "v0"].contains($0.name) }.map { ShadowLeaver($0) }
+        #expect(devices.count == 2)
+        devices.append(
+            ShadowLeaver(LinkMessage(isDelete: false, interface: 4000, name: "gone", kind: .other("veth"))))
+        let problems = shadow.delete(devices)
+        #expect(problems.count == 1 && problems.first?.contains("lo") == true, "\(problems)")
+        #expect(try shadow.links().map(\.name) == ["lo"])
+    }
+
+    @Test func removalLeavesTheDevicesOfAnotherPeDP() throws {
+        guard let test = TestNamespace("shadowtwo") else { return }
+        let shadow = try ShadowDevices(in: try NetworkNamespace(test.name))
+        #expect(try shadow.ensure([wanted(110)]).problems == [])
+        test.shell("ip link add v0 type veth peer name v1; ip link set v0 group \(ShadowPlan.group)")
+        #expect(try shadow.remove() == [])
+        #expect(Set(try shadow.links().map(\.name)) == ["lo", "v0", "v1"])
+    }
+
     @Test func whatAnEarlierLifeWasDeletingGoesAndIsMadeAnew() throws {
         guard let test = TestNamespace("shadowleaving") else { return }
         let namespace = try NetworkNamespace(test.name)

@@ -222,6 +222,26 @@ struct Storm {
         expectBalanced(world)
     }
 
+    @Test("a circuit that became another domain's while a list still names it gets no copy", arguments: [0, 1])
+    func reusedCircuit(position: Int) throws {
+        let storm = try Storm(vteps: 0)
+        let world = storm.world
+        let targets = try [UInt16(5), 6].map { try world.addCircuit(port: $0) }
+        try world.setFlood(circuits: [storm.circuit] + targets, tunnels: [])
+        world.tables.removeCircuit(targets[position])
+        world.tables.publish()
+        var vlan: UInt16 = 1
+        while try world.addCircuit(port: 7, vlan: vlan, domain: storm.other) != targets[position], vlan < 2000 {
+            _ = storm.turn()
+            vlan += 1
+        }
+        #expect(world.tables.circuit(targets[position])?.domain == storm.other)
+        try storm.broadcast(0)
+        #expect(storm.turns().flatMap { $0 }.map(\.port) == [position == 0 ? 6 : 5])
+        #expect(world.drops == [.unknownPort: 1])
+        expectBalanced(world)
+    }
+
     @Test("a flood from a tunnel to many tagged circuits is continued, too")
     func manyCircuits() throws {
         var options = Storm.options()

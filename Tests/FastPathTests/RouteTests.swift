@@ -77,6 +77,20 @@ import Wire
         expectBalanced(routed.world)
     }
 
+    @Test("an L3VNI with a VXLAN port of its own is not reached through another one", arguments: Family.allCases)
+    func vxlanPort(outer: Family) throws {
+        let routed = try Routed(outer: outer) { $0.vxlanPort = 4790 }
+        let whole = routed.inner(Family.v4.host(1, 10))
+        var vxlan = outer.vxlan(vni: 100)
+        vxlan.port = 4790
+        routed.expectDrop(.wrongVXLANPort, port: 0, vxlan.frame(whole))
+        routed.tables.updateVRF(routed.vrf) { $0.vxlanPortRaw = UInt16(4790).bigEndian }
+        routed.tables.publish()
+        #expect(routed.forwarded([(0, vxlan.frame(whole))]).count == 1)
+        routed.expectDrop(.wrongVXLANPort, port: 0, routed.down(whole))
+        expectBalanced(routed.world)
+    }
+
     @Test("an L3VNI packet is accepted for the own router MAC alone, from members, on its port")
     func routerMACs() throws {
         let routed = try Routed()

@@ -4,6 +4,7 @@ import CDPDK
 import Glibc
 import Tables
 import TestSupport
+import TestThreads
 import Testing
 import Wire
 
@@ -216,8 +217,25 @@ struct TwoWorkerBench {
 extension KernelAndDevicePorts {
     @Suite("Ports of two workers")
     struct TwoWorkerPortTests {
-        private func ring(_ name: String) throws -> OpaquePointer {
-            try #require(pe_ring_create("two_\(name)", 1024, 1, -1))
+        /// Ports 0 and 1 over rings of their own: worker n polls port n, and alone sends through it.
+        private func open(_ bench: TwoWorkerBench, _ name: String) throws -> [(rx: OpaquePointer, tx: OpaquePointer)] {
+            try (0..<2).map { index in
+                let rings = (
+                    rx: try #require(pe_ring_create("\(name)_rx\(index)", 1024, 1, -1)),
+                    tx: try #require(pe_ring_create("\(name)_tx\(index)", 4096, 1, -1)))
+                try bench.registry.add(
+                    PortDefinition(
+                        name: "two\(index)", source: .rings(receive: rings.rx, transmit: rings.tx)),
+                    at: UInt16(index))
+                return rings
+            }
+        }
+        /// Worker 0 receives frames for port 1, which it has to hand over; worker 1 takes nothing.
+        private func handOver(_ count: Int, _ bench: TwoWorkerBench, _ rx: OpaquePointer) throws {
+            for number in 0..<count {
+                try put(rx, from: 0, number, bench.environment)
+                #expect(bench.workers[0].pollOnce() == 1)
+            }
         }
         private func put(_ ring: OpaquePointer, from source: Int, _ number: Int, _ environment: Environment) throws {
             let frame = Frame.host(
@@ -246,12 +264,8 @@ extension KernelAndDevicePorts {
         func handover() throws {
             let bench = try TwoWorkerBench()
             defer { bench.close() }
-            let rings = try (0..<2).map { (rx: try ring("rx\($0)"), tx: try ring("tx\($0)")) }
+            let rings = try open(bench, "running")
             for index in 0..<2 {
-                try bench.registry.add(
-                    PortDefinition(
-                        name: "two\(index)", source: .rings(receive: rings[index].rx, transmit: rings[index].tx)),
-                    at: UInt16(index))
                 let io = bench.registry.workerIO(0).port(UInt16(index))
                 #expect(io.features.contains(.sharedQueue))
                 #expect(io.firstWorker == UInt16(index))
@@ -280,6 +294,69 @@ extension KernelAndDevicePorts {
             #expect(Int(counters.total(.sent)) == 600 + (some + rest).count)
             #expect(counters.isBalanced)
             #expect(counters.total(.waiting) == 0)
+        }
+
+        @Test("what was handed over to a worker that ends is sent all the same")
+        func handedOverAtTheEnd() throws {
+            let bench = try TwoWorkerBench()
+            defer { bench.close() }
+            let rings = try open(bench, "ending")
+            try handOver(100, bench, rings[0].rx)
+            let counters = bench.tables.counters
+            #expect(counters.total(.waiting) == 100)
+            #expect(counters.isBalanced)
+            bench.workers[1].stop()
+            #expect(Worker.entry(bench.workers[1].argument) == 0)
+            #expect(take(rings[1].tx, 100) == Array(0..<100))
+            #expect(counters.total(.waiting) == 0)
+            #expect(counters.total(.sent) == 100)
+            #expect(counters.isBalanced)
+        }
+
+        @Test("what a worker's handover ring has no room for is dropped for that reason; the rest is sent in order")
+        func fullHandoverRing() throws {
+            let bench = try TwoWorkerBench()
+            defer { bench.close() }
+            let rings = try open(bench, "full")
+            let capacity = Int(pe_ring_capacity(bench.hostIO.rings[1].handover))
+            try handOver(capacity + 50, bench, rings[0].rx)
+            let counters = bench.tables.counters
+            #expect(counters.total(.transmitFailed) == 50)
+            #expect(counters.total(.waiting) == UInt64(capacity))
+            #expect(counters.isBalanced)
+            bench.workers[1].finish()
+            #expect(take(rings[1].tx, capacity) == Array(0..<capacity))
+            #expect(counters.total(.waiting) == 0)
+            #expect(counters.isBalanced)
+        }
+
+        @Test("a port goes only when the worker that sends for it has taken all that was handed over")
+        func removalWaits() throws {
+            let bench = try TwoWorkerBench()
+            defer { bench.close() }
+            let rings = try open(bench, "going")
+            try handOver(100, bench, rings[0].rx)
+            // Worker 1 as the registry sees it: it follows what is published, and takes what is handed over later.
+            let io = bench.registry.workerIO(1)
+            io.online()
+            _ = io.pollList()
+            let isTaken = Flag()
+            let taker = TestThread {
+                for _ in 0..<20 {
+                    usleep(5000)
+                    _ = io.pollList()
+                }
+                isTaken.set()
+                withUnsafeTemporaryAllocation(of: MBuf.self, capacity: 128) { buffer in
+                    guard let base = buffer.baseAddress else { return }
+                    pe_mbuf_free_bulk(base, pe_ring_dequeue_burst(io.handoverRing, base, 128))
+                }
+                io.offline()
+            }
+            try bench.registry.remove(1)
+            #expect(isTaken.isSet)
+            #expect(pe_ring_count(io.handoverRing) == 0)
+            taker.join()
         }
 
         @Test("a device that spreads flows has a queue for each worker in both directions")

@@ -46,6 +46,11 @@ import Wire
             let bytes = family.vxlan().frame(Array(Self.inner[0..<count]))
             #expect(reason(pair, bytes) == .truncatedInnerFrame, "\(count) bytes")
         }
+        // Padding behind the IP packet, as on any short Ethernet frame, is not the inner frame's.
+        for count in 0..<14 {
+            let bytes = family.vxlan().frame(Array(Self.inner[0..<count])) + [UInt8](repeating: 8, count: 40)
+            #expect(reason(pair, bytes) == .truncatedInnerFrame, "\(count) bytes and padding")
+        }
         for count in 14..<Self.inner.count {
             #expect(reason(pair, family.vxlan().frame(Array(Self.inner[0..<count]))) == nil)
         }
@@ -76,11 +81,27 @@ import Wire
             bytes[offset] = value
             return bytes
         }
+        /// With the checksum of a header of 20 bytes.
+        func resummed(_ bytes: [UInt8]) -> [UInt8] {
+            var bytes = bytes
+            bytes.replaceSubrange(24..<26, with: [0, 0])
+            bytes.replaceSubrange(24..<26, with: Frame.be16(Frame.checksum(Array(bytes[14..<34]))))
+            return bytes
+        }
         for version in UInt8(0)..<16 where version != 4 {
             #expect(reason(pair, changed(14, version << 4 | 5)) == .outerIPv4Version)
         }
         for length in UInt8(0)..<5 {
             #expect(reason(pair, changed(14, 0x40 | length)) == .outerIPv4HeaderLength)
+        }
+        // The same with a checksum that is right for what is there.
+        for version in UInt8(0)..<16 where version != 4 {
+            let bytes = resummed(changed(14, version << 4 | 5))
+            #expect(reason(pair, bytes) == .outerIPv4Version)
+        }
+        for length in UInt8(0)..<16 where length != 5 {
+            let bytes = resummed(changed(14, 0x40 | length))
+            #expect(reason(pair, bytes) == (length < 5 ? .outerIPv4HeaderLength : .outerIPv4Checksum))
         }
         // Options that are not there: the checksum, over more bytes now, does not fit.
         for length in UInt8(6)..<16 {

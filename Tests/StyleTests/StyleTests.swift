@@ -86,8 +86,7 @@ struct StyleTests {
         }
     }
 
-    @Test("every drop reason is named in a test")
-    func dropReasons() throws {
+    private static func dropReasons() throws -> [String] {
         let source = try #require(SourceTree.sources.first { $0.path == "Sources/Tables/DropReason.swift" })
         let cases = source.lines.flatMap { line -> [String] in
             let words = line.split(separator: " ")
@@ -95,6 +94,22 @@ struct StyleTests {
             return words.dropFirst().map { String($0.filter { $0.isLetter || $0.isNumber }) }
         }
         #expect(cases.count > 30)
+        return cases
+    }
+
+    @Test("every drop reason is explained to the operator, and no other")
+    func dropReasonsInDocuments() throws {
+        let text = try #require(SourceTree.files.first { $0.path == "docs/operations.md" }).lines
+        let rows = text.drop { $0 != "## Drop reasons" }.dropFirst().prefix { !$0.hasPrefix("## ") }
+        let named = rows.filter { $0.hasPrefix("| `") }.flatMap { row in
+            row.split(separator: "|")[0].split(separator: "`").map(String.init).filter { $0.contains(where: \.isLetter) }
+        }
+        #expect(named.sorted() == (try Self.dropReasons()).sorted())
+    }
+
+    @Test("every drop reason is named in a test")
+    func dropReasons() throws {
+        let cases = try Self.dropReasons()
         let missing = cases.filter { reason in
             !SourceTree.tests.contains { $0.text.contains(".\(reason)") || $0.text.contains("\"\(reason)\"") }
         }
