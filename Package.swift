@@ -84,8 +84,9 @@ let package = Package(
         .executableTarget(
             name: "bench-tables", dependencies: ["Tables", "Wire", "CLinux"], path: "bench/sources/tables",
             swiftSettings: hot),
+        .target(name: "CGaps", path: "bench/sources/gaps"),
         .executableTarget(
-            name: "bench-control", dependencies: ["ControlPlane", "Tables", "Wire", "CLinux"],
+            name: "bench-control", dependencies: ["ControlPlane", "Tables", "Wire", "CLinux", "CGaps"],
             path: "bench/sources/control", swiftSettings: hot),
         .target(
             name: "TestSupport", dependencies: ["FastPath", "Tables", "Wire", "CDPDK", "CLinux"],

@@ -35,6 +35,20 @@ def value_of(metric):
     return metric["median"] if "median" in metric else metric["value"]
 
 
+def interval(metric):
+    """The (low, high) that a metric lies in with 95 %, for one that says so; else None."""
+    return (metric["low"], metric["high"]) if "low" in metric and "high" in metric else None
+
+
+def _judge_interval(limit, isUpper, low, high):
+    """The verdict when the whole interval is on one side of the limit; NOISY with the reason when it is not."""
+    if high <= limit if isUpper else low >= limit:
+        return PASS, ""
+    if low > limit if isUpper else high < limit:
+        return FAIL, ""
+    return NOISY, f"it lies between {low:.3g} and {high:.3g} (95 %)"
+
+
 def _rows(document, pattern, metric):
     return [row for row in document["rows"]
             if fnmatch.fnmatchcase(row["id"], pattern) and metric in row["metrics"]]
@@ -60,7 +74,10 @@ def _pairs(entry, document):
 
 
 def judge(entry, document):
-    """One budget: {"title", "limit", "figure", "row", "verdict", "why"}; of several rows the worst counts."""
+    """One budget: {"title", "limit", "figure", "row", "verdict", "why"}; of several rows the worst counts.
+
+    A metric with a 95 % interval meets its limit when the whole interval does.
+    """
     limit, isUpper = (entry["max"], True) if "max" in entry else (entry["min"], False)
     verdict = {"title": entry["title"], "limit": limit, "isUpper": isUpper, "unit": entry.get("unit", ""),
                "figure": None, "row": entry["row"], "verdict": MISSING, "why": "", "note": entry.get("note", "")}
@@ -78,5 +95,9 @@ def judge(entry, document):
         return {**verdict, "verdict": NOISY, "why": row["noisy"]}
     if wide > SPREAD_LIMIT:
         return {**verdict, "verdict": NOISY, "why": f"repetitions are {wide:.0%} apart"}
+    bounds = interval(row["metrics"][entry["metric"]])
+    if bounds and "over" not in entry:
+        word, why = _judge_interval(limit, isUpper, *bounds)
+        return {**verdict, "verdict": word, "why": why}
     met = figure <= limit if isUpper else figure >= limit
     return {**verdict, "verdict": PASS if met else FAIL}

@@ -2,7 +2,7 @@
 
 import re
 
-from .budgets import PASS, value_of
+from .budgets import PASS, interval, value_of
 from .results import table
 
 BEGIN, END = "<!-- begin generated: {} -->", "<!-- end generated: {} -->"
@@ -73,6 +73,8 @@ def rows_table(document, rows=None):
         if metric is None:
             return None
         text = number(value_of(metric))
+        if interval(metric):
+            return f"{text} ({number(metric['low'])} to {number(metric['high'])})"
         if "median" in metric and metric["median"] and (metric["max"] - metric["min"]) / metric["median"] > 0.05:
             text += f" ({number(metric['min'])} to {number(metric['max'])})"
         return text

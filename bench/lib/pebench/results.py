@@ -50,7 +50,7 @@ class Result:
     A row is {"id": "l2-encap/ipv4/100000/64/32", ...what was varied..., "metrics": {name: metric}};
     `noisy` among what was varied says why the row supports no verdict;
     a metric is {"median", "min", "max", "unit"} of alternated repetitions, or {"value", "unit"} of one
-    measurement. Names and units are in docs/benchmarks.md.
+    measurement, with "low" and "high" when it has a 95 % interval. Names and units are in docs/benchmarks.md.
     """
 
     def __init__(self, bench, out=None, smoke=False):

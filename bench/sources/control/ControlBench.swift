@@ -12,7 +12,8 @@ let usage = """
 
       rates     feeds the synthetic streams into the decoder, the state and the tables: messages a second
       memory    bytes for each route or MAC; give --macs 0 or --routes 0
-      stall     gaps between a worker's polls, while the writer rests and while it is at full speed
+      stall     gaps between a worker's polls, while the writer is at full speed and while a twin of it is, which
+                does the same in a process of its own, in tables that the worker does not read
       exact     a reader looks up all the time and compares with the truth of each generation
       tcp       the same streams through a TCP socket into the real server and the control thread
       generate  writes the streams, the kernel's dump and the configuration to --dir
@@ -20,8 +21,9 @@ let usage = """
 
       --routes N --macs N --vrfs N --domains N --vteps N --prefixes N   sizes of the fabric
       --style frr10|frr8      what zebra's messages look like
+      --load feed|hammer      of stall: the streams, or the very entries that the worker reads
       --generations N         changes after the installation, each of one key in 16
-      --seconds S             length of stall and replay runs
+      --seconds S             length of replay runs; of stall, of the writer's and the twin's windows each
       --repetitions N         of rates: each with fresh tables
       --cpu N --reader-cpu N  of the writer and of the reader
       --links FILE            of replay: a kernel dump of the devices
@@ -40,6 +42,7 @@ struct Options {
     var readerCPU = 1
     var directory = ""
     var links = ""
+    var load = StallLoad.feed
     var files: [String] = []
 
     init() {
@@ -73,6 +76,9 @@ struct Options {
             case "--repetitions": repetitions = number(argument, from: 1)
             case "--cpu": cpu = number(argument)
             case "--reader-cpu": readerCPU = number(argument)
+            case "--load":
+                guard let named = StallLoad(rawValue: text(argument)) else { fail("--load is feed or hammer") }
+                load = named
             case "--dir": directory = text(argument)
             case "--links": links = text(argument)
             default:
@@ -92,7 +98,8 @@ struct Options {
         switch options.command {
         case "rates": result = measure.rates()
         case "memory": result = measure.memory()
-        case "stall": result = measure.stall()
+        case "stall": result = StallRun(options).measure()
+        case "twin": StallRun(options).serveAsTwin()
         case "exact": result = measure.exact()
         case "tcp": result = measure.tcp()
         case "generate": result = measure.generate()

@@ -1,5 +1,6 @@
 // The control plane under test: the daemon's decoder, state, compiler and tables, fed with bytes.
 
+import CGaps
 import CLinux
 import ControlPlane
 import Glibc
@@ -95,19 +96,7 @@ final class Plane {
         var turn = begin
         var offset = 0
         while offset < stream.count {
-            let count = min(Self.chunk, stream.count - offset)
-            let bytes = UnsafeRawBufferPointer(rebasing: stream[offset..<offset + count])
-            offset += count
-            FPMReader.read(bytes, &deframer, connection: connection) { event in
-                switch event {
-                case .fpmFrames(_, let messages, _): totals.messages += messages.count
-                case .fpmError(_, let text): errors.append(text)
-                default: break
-                }
-                apply(event)
-            }
-            apply(.tick)
-            flush()
+            totals.messages += feed(stream, at: &offset)
             let now = seconds()
             totals.longestTurn = max(totals.longestTurn, now - turn)
             turn = now
@@ -115,6 +104,24 @@ final class Plane {
         totals.seconds = seconds() - begin
         totals.cpuSeconds = seconds(CLOCK_THREAD_CPUTIME_ID) - cpuBegin
         return totals
+    }
+    /// Feeds the next chunk, one batch, and publishes; returns the messages of the routes and MACs in it.
+    func feed(_ stream: UnsafeRawBufferPointer, at offset: inout Int) -> Int {
+        let count = min(Self.chunk, stream.count - offset)
+        let bytes = UnsafeRawBufferPointer(rebasing: stream[offset..<offset + count])
+        offset += count
+        var messages = 0
+        FPMReader.read(bytes, &deframer, connection: connection) { event in
+            switch event {
+            case .fpmFrames(_, let taken, _): messages += taken.count
+            case .fpmError(_, let text): errors.append(text)
+            default: break
+            }
+            apply(event)
+        }
+        apply(.tick)
+        flush()
+        return messages
     }
     func feed(_ stream: StreamWriter) -> FeedTotals { stream.bytes.withUnsafeBytes { feed($0) } }
 
@@ -146,12 +153,10 @@ func residentBytes() -> Int {
     return 0
 }
 
-/// Has the calling thread run on one CPU alone, where the process may.
-func pin(_ cpu: Int) {
-    guard pe_cpu_allowed(Int32(cpu)) == 1 else { return }
-    let others = (0..<1024).filter { $0 != cpu }.map { Int32($0) }
-    _ = pe_thread_avoid_cpus(others, UInt32(others.count))
-}
+/// Has the calling thread run on one CPU alone, whatever its parent was held to; false where that is not
+/// possible, and the thread stays where it is.
+@discardableResult
+func pin(_ cpu: Int) -> Bool { gap_pin(Int32(cpu)) == 0 }
 
 /// A thread that ends with its body.
 final class BenchThread: @unchecked Sendable {

@@ -1,4 +1,4 @@
-// A worker's side: looks keys up without pause, checks each answer, and notes how long each turn took.
+// A worker's side: looks keys up without pause and checks each answer.
 
 import CLinux
 import Glibc
@@ -37,71 +37,12 @@ final class Shared: @unchecked Sendable {
     }
 }
 
-/// How long turns took: buckets of 100 ns up to 100 µs, and one for what is longer.
-///
-/// Turns in which the kernel ran another thread instead are counted apart: nobody's writing causes those.
-struct GapHistogram {
-    private(set) var preempted: UInt64 = 0
-    private var switches = 0
-    private(set) var buckets = [UInt64](repeating: 0, count: 1001)
-    private(set) var longest = 0.0
-    private(set) var count: UInt64 = 0
-    static let stallMicroseconds = 10.0
-    /// Turns from here on may hide a switch of threads: each is asked, so that what happened in a short turn
-    /// does not excuse a later long one.
-    static let switchMicroseconds = 4.0
-
-    /// Context switches of the calling thread so far.
-    private static func switchCount() -> Int {
-        var usage = rusage()
-        // RUSAGE_THREAD of Linux.
-        guard getrusage(1, &usage) == 0 else { return 0 }
-        return usage.ru_nivcsw + usage.ru_nvcsw
-    }
-    /// Once on the reader's thread, before the first turn.
-    mutating func begin() { switches = Self.switchCount() }
-
-    @inline(__always) mutating func add(microseconds: Double) {
-        if microseconds > Self.switchMicroseconds, isPreempted(), microseconds > Self.stallMicroseconds {
-            preempted += 1
-            return
-        }
-        let bucket = Int(microseconds * 10)
-        buckets[bucket < 1000 ? bucket : 1000] += 1
-        count += 1
-        if microseconds > longest { longest = microseconds }
-    }
-    private mutating func isPreempted() -> Bool {
-        let now = Self.switchCount()
-        defer { switches = now }
-        return now != switches
-    }
-    func percentile(_ part: Double) -> Double {
-        let wanted = UInt64((Double(count) * part).rounded(.up))
-        var sum: UInt64 = 0
-        for (index, bucket) in buckets.enumerated() {
-            sum += bucket
-            if sum >= wanted { return index < 1000 ? Double(index + 1) / 10 : longest }
-        }
-        return longest
-    }
-    /// Turns that took more than ``stallMicroseconds``.
-    var stalls: UInt64 { buckets[100...].reduce(0, +) }
-    mutating func merge(_ other: GapHistogram) {
-        for index in buckets.indices { buckets[index] += other.buckets[index] }
-        count += other.count
-        preempted += other.preempted
-        longest = max(longest, other.longest)
-    }
-}
-
 /// One run of a reader.
 final class Reader: @unchecked Sendable {
     private let fabric: Fabric
     private let shared: Shared
     private let reader: PublicationReader
     private let tableReader: ForwardingTables
-    private(set) var gaps = GapHistogram()
     private(set) var checks: UInt64 = 0
     /// Checks during which the writer was in a generation.
     private(set) var contended: UInt64 = 0
@@ -122,45 +63,6 @@ final class Reader: @unchecked Sendable {
         random ^= random >> 7
         random ^= random << 17
         return Int(truncatingIfNeeded: random >> 2)
-    }
-
-    // MARK: Polling
-
-    /// Bursts of lookups as a worker makes them, without checks, until ``Shared/stops``.
-    func poll(ticksPerMicrosecond: Double) -> UInt64 {
-        var sum: UInt64 = 0
-        var keys = [(vrf: UInt16, host: UInt32, mac: UInt64)](repeating: (0, 0, 0), count: Self.burst)
-        shared.runs = true
-        gaps.begin()
-        var last = pe_tsc()
-        while !shared.stops {
-            reader.quiescent()
-            let state = reader.current.assumingMemoryBound(to: ForwardingState.self)
-            for index in 0..<Self.burst {
-                let key = next()
-                let mac = fabric.macs > 0 ? key % fabric.macs : 0
-                let route = fabric.routes > 0 ? key % fabric.routes : 0
-                keys[index] = (
-                    UInt16(fabric.vrf(ofRoute: route) + 1), 0x0A00_0001 + UInt32(route / fabric.vrfs),
-                    FDBKey.make(domain: UInt16(fabric.domain(ofMAC: mac) + 1), mac: fabric.mac(mac).rawValue)
-                )
-                pe_prefetch(state.pointee.fdb.bucket(of: keys[index].mac))
-                let host = HostKey.make(keys[index].vrf, ipv4: keys[index].host)
-                pe_prefetch(state.pointee.hosts.table.bucket(of: host))
-            }
-            for index in 0..<Self.burst {
-                let key = HostKey.make(keys[index].vrf, ipv4: keys[index].host)
-                let host = state.pointee.hosts.value(ipv4: key, in: state.pointee.hosts.table.bucket(of: key))
-                let bucket = state.pointee.fdb.bucket(of: keys[index].mac)
-                let mac = state.pointee.fdb.value(of: keys[index].mac, in: bucket)
-                sum &+= UInt64(host) &+ UInt64(mac)
-            }
-            let now = pe_tsc()
-            gaps.add(microseconds: Double(now &- last) / ticksPerMicrosecond)
-            last = now
-        }
-        reader.offline()
-        return sum
     }
 
     // MARK: Checking
