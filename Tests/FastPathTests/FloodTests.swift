@@ -146,6 +146,19 @@ struct Segment {
         expectBalanced(segment.world)
     }
 
+    @Test("too big for a circuit's port: that copy is dropped, wherever it is in the list, the others are served")
+    func oversizedCircuits() throws {
+        let world = try World()
+        let circuits = try [(5, 1000), (2, 1500), (6, 1500), (7, 1000)].map { port, mtu in
+            try world.addCircuit(port: UInt16(port), mtu: UInt16(mtu))
+        }
+        try world.setFlood(circuits: circuits, tunnels: [])
+        let frame = Frame.host(to: .broadcast, from: hostMAC, payload: [UInt8](repeating: 1, count: 1200))
+        #expect(world.run(2, frame).map(\.port) == [6])
+        #expect(world.drops == [.oversized: 2])
+        expectBalanced(world)
+    }
+
     @Test("without buffers for copies the copies are dropped and nothing leaks")
     func noBuffers() throws {
         var options = World.Options()

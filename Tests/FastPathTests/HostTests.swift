@@ -95,7 +95,7 @@ import Wire
         try world.addCircuit(port: 3)
         for last in UInt8(0)..<16 {
             let frame = Frame.ethernet(
-                to: MACAddress(1, 0x80, 0xC2, 0, 0, last), from: hostMAC, type: 0x88CC, [1, 2])
+                to: MACAddress(1, 0x80, 0xC2, 0, 0, last), from: hostMAC, type: 0x88CC, [UInt8](repeating: 1, count: last % 2 == 0 ? 2 : 46))
             expectFrame(world.run(2, frame).first, port: 9, frame)
             #expect(world.run(3, frame).isEmpty)
         }
