@@ -78,4 +78,23 @@ struct RouteMemoryTests {
         #expect(rig.route("red", "10.9.0.0/16") == text)
         #expect(rig.compiler.routeFaults(rig.state) == [])
     }
+
+    @Test("a group that went while its members stayed is made anew for the next route")
+    func droppedGroup() throws {
+        let rig = try RouteGroupTests.makeRig()
+        let hops = (0..<2).map { Message.hop(RouteGroupTests.vtep($0), 7, isOnlink: true) }
+        func route(_ prefix: String = "10.9.0.0/16", _ table: UInt32 = 1001, isDelete: Bool = false) -> NetlinkMessage {
+            Message.route(prefix, table: table, hops: hops, isDelete: isDelete)
+        }
+        rig.frame(
+            route("10.9.0.0/16", 999), route(), Message.route("10.5.0.0/16", table: 1001, hops: [hops[0]]),
+            Message.route("10.6.0.0/16", table: 1001, hops: [hops[1]]))
+        let text = rig.route("red", "10.9.0.0/16")
+        #expect(text?.hasPrefix("group of") == true)
+        rig.frame(route(isDelete: true))
+        #expect(rig.tables.hopCount == 2 && rig.tables.groupCount == 0)
+        rig.frame(route())
+        #expect(rig.route("red", "10.9.0.0/16") == text)
+        #expect(rig.compiler.routeFaults(rig.state) == [])
+    }
 }
