@@ -33,8 +33,10 @@ public final class Environment: @unchecked Sendable {
     private let pools: [Int: Pools]
     /// Nodes whose pools had to be elsewhere.
     public let misplacedNodes: [Int]
-    /// Whether packet memory is in huge pages.
-    public let usesHugepages: Bool
+    /// The pages that packet buffers lie in.
+    public let memory: PacketMemory
+    /// Whether packet memory is in reserved huge pages.
+    public var usesHugepages: Bool { memory.pages == .reserved }
     public var workerCount: Int { options.workerCPUs.count }
 
     private static let started = Mutex(false)
@@ -45,13 +47,13 @@ public final class Environment: @unchecked Sendable {
         let isMisplaced: Bool
     }
 
-    private init(options: EnvironmentOptions, first: Pools, pools: [Int: Pools]) {
+    private init(options: EnvironmentOptions, first: Pools, pools: [Int: Pools], memory: PacketMemory) {
         self.options = options
         packets = first.packets
         headers = first.headers
         self.pools = pools
         misplacedNodes = pools.filter(\.value.isMisplaced).keys.sorted()
-        usesHugepages = pe_eal_has_hugepages() != 0
+        self.memory = memory
     }
 
     /// Buffers for a device on a node; those of another where that one has none.
@@ -89,17 +91,23 @@ public final class Environment: @unchecked Sendable {
             )
         }
         _ = pe_eal_log_to(log)
-        let arguments = options.arguments(hugepages: hugepages)
+        let plan = hugepages ? nil : memoryPlan(options)
+        let arguments = options.arguments(hugepages: hugepages, plannedMegabytes: plan?.megabytes)
         var argv: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
         // EAL keeps pointers into argv, so it is not freed.
-        let rc = pe_eal_init(Int32(arguments.count), &argv)
+        let rc = occupying(plan?.occupied ?? 0..<0) { pe_eal_init(Int32(arguments.count), &argv) }
         guard rc == 0 else { throw refusal(errno: -rc, arguments: arguments) }
+        var transparent = pe_eal_has_hugepages() != 0 ? nil : TransparentMemory(options)
         var pools: [Int: Pools] = [:]
         for node in options.poolNodes { pools[node] = try makePools(options, node: node) }
-        guard let first = options.poolNodes.first.flatMap({ pools[$0] }) else {
-            return Environment(options: options, first: try makePools(options, node: -1), pools: [:])
+        let first: Pools
+        if let node = options.poolNodes.first, let own = pools[node] {
+            first = own
+        } else {
+            first = try makePools(options, node: -1)
         }
-        return Environment(options: options, first: first, pools: pools)
+        return Environment(
+            options: options, first: first, pools: pools, memory: transparent?.finish() ?? .reserved)
     }
 
     /// Runs `entry(argument)` on worker `worker`'s lcore.
@@ -168,6 +176,20 @@ extension Environment {
                 remedy: "name other CPUs in dataplane.lcores, or widen the process's CPU set"
             )
         }
+    }
+
+    /// nil leaves EAL's memory where it falls: its size is given, or huge pages are not to be had.
+    private static func memoryPlan(_ options: EnvironmentOptions) -> MemoryPlan? {
+        guard options.memoryMegabytes == nil, TransparentMemory.obstacle(options) == nil else { return nil }
+        return MemoryPlan(wanted: options.neededMegabytes, base: pe_memory_base(), tables: pe_memory_tables)
+    }
+
+    /// Runs `body` while nothing else can be mapped at these addresses.
+    private static func occupying(_ addresses: Range<UInt64>, _ body: () -> Int32) -> Int32 {
+        let size = addresses.upperBound - addresses.lowerBound
+        guard size > 0, pe_memory_occupy(addresses.lowerBound, size) == 0 else { return body() }
+        defer { pe_memory_vacate(addresses.lowerBound, size) }
+        return body()
     }
 
     private static func useHugepages(_ options: EnvironmentOptions) throws(EnvironmentError) -> Bool

@@ -40,19 +40,23 @@ public struct EnvironmentOptions: Sendable {
     /// Room in a header buffer behind its headroom.
     public static let headerRoom = 128
 
-    /// Megabytes that the two pools and the drivers need.
-    public var neededMegabytes: Int {
+    /// Megabytes that the pools and the drivers need.
+    public var neededMegabytes: Int { Self.driverMegabytes + poolMegabytes }
+    /// Megabytes that the two pools of each node need.
+    var poolMegabytes: Int {
         // Behind each buffer: rte_mbuf (128), the pool's object header and alignment (128).
         let packet = dataRoom + 256
         let header = Self.headroom + Self.headerRoom + 256
         let bytes = bufferCount * packet + (headerCount ?? bufferCount) * header
-        return Self.driverMegabytes + max(1, poolNodes.count) * (bytes >> 20 + 1)
+        return max(1, poolNodes.count) * (bytes >> 20 + 1)
     }
     /// Rings, tables and queues of the drivers, generously: untouched pages cost nothing.
     static let driverMegabytes = 96
 
     /// EAL's arguments, `argv[0]` included.
-    public func arguments(hugepages: Bool) -> [String] {
+    ///
+    /// - Parameter plannedMegabytes: of memory without reserved pages; nil is what is needed.
+    public func arguments(hugepages: Bool, plannedMegabytes: Int? = nil) -> [String] {
         var result = ["pe-dp", "--lcores", lcores, "--main-lcore", "0", "--no-telemetry"]
         if hugepages {
             // Nothing in /dev/hugepages survives the process.
@@ -61,7 +65,8 @@ public struct EnvironmentOptions: Sendable {
         } else {
             // DPDK 22.11 refuses --in-memory together with --no-huge.
             result += [
-                "--no-huge", "--no-shconf", "-m", String(memoryMegabytes ?? neededMegabytes),
+                "--no-huge", "--no-shconf", "-m",
+                String(plannedMegabytes ?? memoryMegabytes ?? neededMegabytes),
             ]
         }
         result += ["--file-prefix", filePrefix]

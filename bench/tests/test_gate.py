@@ -1,6 +1,7 @@
 """The gate on instructions a packet: what it lets pass, what it stops, and what it says then."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,15 @@ class Comparison(unittest.TestCase):
         self.assertEqual(found, {("a", "instructions"): "pass", ("a", "cyclesSmallPages"): "pass"})
         self.assertEqual(verdicts({"a": {"instructions": 400.0, "cyclesSmallPages": 160.0}}, old=old)[
             ("a", "cyclesSmallPages")], "fail")
+        # Pages that no figures were recorded for judge nothing.
+        found = verdicts({"a": {"instructions": 400.0, "cyclesTransparentPages": 160.0}}, old=old)
+        self.assertEqual(found, {("a", "instructions"): "pass"})
+
+    def test_every_kind_of_pages_has_figures_of_its_own(self):
+        source = (ROOT / "Sources" / "FastPath" / "PacketMemory.swift").read_text()
+        body = source.split("enum Pages", 1)[1].split("\n    }", 1)[0]
+        self.assertEqual(set(gate.CYCLES), set(re.findall(r"^ *case (\w+)$", body, re.M)))
+        self.assertEqual(len(set(gate.CYCLES.values())), len(gate.CYCLES))
 
     def test_only_rows_whose_cycles_rose_are_measured_again(self):
         old = {"a": {"cycles": 80.0}, "b": {"cycles": 100.0}}

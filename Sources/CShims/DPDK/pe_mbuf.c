@@ -1,7 +1,13 @@
 // What pe_mbuf.h declares, over struct rte_mbuf.
 #include "pe_mbuf.h"
+#include <errno.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
+#include <rte_memzone.h>
+#include <stdio.h>
 
 #define SAME(a, b) _Static_assert(offsetof(struct pe_mbuf, a) == offsetof(struct rte_mbuf, b), #a)
 SAME(buf_addr, buf_addr); SAME(data_off, data_off); SAME(refcnt, refcnt); SAME(nb_segs, nb_segs);
@@ -80,7 +86,50 @@ pe_mbuf *pe_mbuf_linear_copy(const pe_mbuf *m, pe_pool *pool) {
   if (copy && copy->nb_segs > 1) { rte_pktmbuf_free(copy); return NULL; }
   return (pe_mbuf *)copy;
 }
+
+static void free_zone(struct rte_mempool_memhdr *header, void *zone) {
+  (void)header;
+  rte_memzone_free(zone);
+}
+// Behind each other without regard to pages: DPDK itself would start a page with each buffer, where all headers
+// fall into the same few sets of the first level cache.
+static int fill_packed(struct rte_mempool *pool, const char *name, uint32_t count, int socket) {
+  size_t least, align;
+  ssize_t size = rte_mempool_op_calc_mem_size_default(pool, count, 0, &least, &align);
+  if (size < 0) return (int)size;
+  char zone_name[RTE_MEMZONE_NAMESIZE];
+  if ((size_t)snprintf(zone_name, sizeof zone_name, "MZ_%s", name) >= sizeof zone_name) return -ENAMETOOLONG;
+  const struct rte_memzone *zone = rte_memzone_reserve_aligned(zone_name, (size_t)size, socket, 0, (unsigned)align);
+  if (!zone) return -rte_errno;
+  int filled = rte_mempool_populate_iova(pool, zone->addr, zone->iova, zone->len, free_zone, (void *)(uintptr_t)zone);
+  if (filled <= 0) rte_memzone_free(zone);
+  if (filled < 0) return filled;
+  return (uint32_t)filled == count ? 0 : -ENOMEM;
+}
+static struct rte_mempool *packed_pool(
+    const char *name, uint32_t count, uint32_t cache, uint16_t data_room, int socket) {
+  struct rte_pktmbuf_pool_private room = {.mbuf_data_room_size = data_room};
+  struct rte_mempool *pool = rte_mempool_create_empty(
+      name, count, (unsigned)sizeof(struct rte_mbuf) + data_room, cache, sizeof room, socket,
+      RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+  if (!pool) return NULL;
+  int rc = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+  if (rc == 0) {
+    rte_pktmbuf_pool_init(pool, &room);
+    rc = fill_packed(pool, name, count, socket);
+  }
+  if (rc < 0) {
+    rte_mempool_free(pool);
+    rte_errno = -rc;
+    return NULL;
+  }
+  rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+  return pool;
+}
 pe_pool *pe_pool_create(const char *name, uint32_t count, uint32_t cache, uint16_t data_room, int socket) {
+  // With addresses of the process a device sees a buffer in one piece in whatever pages it lies.
+  if (!rte_eal_has_hugepages() && rte_eal_iova_mode() == RTE_IOVA_VA)
+    return (pe_pool *)packed_pool(name, count, cache, data_room, socket);
   return (pe_pool *)rte_pktmbuf_pool_create(name, count, cache, 0, data_room, socket);
 }
 void pe_pool_free(pe_pool *pool) { rte_mempool_free(POOL(pool)); }

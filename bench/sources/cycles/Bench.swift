@@ -171,7 +171,7 @@ struct Progress {
         for record in records where rows.contains(record.subject.row) {
             if record.fault != nil { isFaulty = true }
             let reference = records.first { $0.subject === record.subject.reference }
-            print(record.json(meter, hugepages: environment.usesHugepages, reference: reference))
+            print(record.json(meter, pages: environment.memory.pages, reference: reference))
             fflush(nil)
         }
     }

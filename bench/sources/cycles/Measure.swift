@@ -2,6 +2,7 @@
 
 import CBench
 import CLinux
+import FastPath
 
 /// One subject's cost in one turn, for each packet or copy.
 struct Turn {
@@ -103,7 +104,7 @@ struct Record {
     var fault: String?
 
     /// One line of JSON: see docs/benchmarks.md.
-    func json(_ meter: Meter, hugepages: Bool, reference: Record?) -> String {
+    func json(_ meter: Meter, pages: PacketMemory.Pages, reference: Record?) -> String {
         let row = subject.row
         if let fault { return "{\"id\":\(quoted(subject.id)),\"fault\":\(quoted(fault))}" }
         let unit = row.copies > 1 || row.journey == .floodCopy ? "copy" : "packet"
@@ -122,7 +123,8 @@ struct Record {
             + "\"frame\":\"\(row.frame.name)\",\"burst\":\(row.burst),\"domains\":\(row.domains),"
             + "\"checksum\":\(row.hasChecksum),\"outerChecksum\":\(row.hasOuterChecksum),"
             + "\"variant\":\"\(row.special)\",\"copies\":\(row.copies),"
-            + "\"packets\":\(meter.packets),\"repetitions\":\(turns.count),\"hugepages\":\(hugepages),"
+            + "\"packets\":\(meter.packets),\"repetitions\":\(turns.count),\"hugepages\":\(pages == .reserved),"
+            + "\"pages\":\"\(pages.rawValue)\","
             + "\"counter\":\"\(meter.hasCycles ? "perf" : "tsc")\","
             + "\"clockRatio\":\(decimal(Meter.quantile(clockRatios, 0.5))),\"verified\":true,"
             + "\"given\":\(bench_given()),"

@@ -116,7 +116,8 @@ struct Rows {
         if options.wants("flood") { try bench.flood() }
         if options.wants("ecmp") { try bench.ecmp() }
         print("{\"rows\": \(bench.rows.json),")
-        print(" \"clockRatio\": \(quantile(bench.ratios, 0.5)), \"hugepages\": \(environment.usesHugepages)}")
+        print(" \"clockRatio\": \(quantile(bench.ratios, 0.5)), \"hugepages\": \(environment.usesHugepages),"
+            + " \"pages\": \"\(environment.memory.pages.rawValue)\"}")
     }
 }
 
