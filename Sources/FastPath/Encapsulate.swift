@@ -78,19 +78,20 @@ func encapsulateIPv6(
 struct OuterUDP {
     let udp: UInt64
     let vxlan: UInt64
-    let lengthRaw: UInt16
+    @inline(__always) var lengthRaw: UInt16 { UInt16(truncatingIfNeeded: udp &>> 32) }
 
     @inline(__always) init(_ vni: OuterVNI, hash: UInt32, innerByteCount: Int) {
         let length = UInt16(truncatingIfNeeded: innerByteCount &+ 16)
-        lengthRaw = length.bigEndian
         udp = udpWord(hash, vni.portRaw, length, checksum: 0)
         vxlan = vxlanWord(vni.raw)
     }
 
     /// The checksum field, given the inner frame's sum.
     @inline(__always) func checksum(_ adjacency: Adjacency, innerSum: UInt64) -> UInt16 {
+        // One word and its carry: the parts of both need not be kept.
+        let (words, carry) = udp.addingReportingOverflow(vxlan)
         let field = Checksum.field(
-            UInt64(adjacency.checksumBase) &+ UInt64(lengthRaw) &+ halves(udp) &+ halves(vxlan) &+ innerSum)
+            UInt64(adjacency.checksumBase) &+ UInt64(lengthRaw) &+ halves(words) &+ (carry ? 1 : 0) &+ innerSum)
         // Zero means "none": its other form is sent (RFC 768).
         return field == 0 ? 0xFFFF : field
     }

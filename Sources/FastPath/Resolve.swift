@@ -22,38 +22,38 @@ extension Pipeline {
     /// Resolves contexts up to `end` or behind the first for a tunnel over IPv6; returns where the next is.
     @inline(never)
     private func resolveOverIPv4(from start: Int, to end: Int) -> Int {
-        let contexts = memory.pointee.contexts
         let period = memory.pointee.learning.currentPeriod
-        var index = start
-        while index < end {
-            let context = contexts + index
-            index = index &+ 1
+        let last = memory.pointee.contexts + end
+        var next = memory.pointee.contexts + start
+        while next < last {
+            let context = next
+            next += 1
             switch resolve(context, period) {
             case .circuit(let circuit): sendToCircuit(context, circuit)
-            case .tunnel(let tunnel): if !sendToTunnel(context, tunnel) { return index }
+            case .tunnel(let tunnel): if !sendToTunnel(context, tunnel) { return next - memory.pointee.contexts }
             case .flood: flood(context)
             case .drop(let reason): drop(context.pointee.packet, reason)
             }
         }
-        return index
+        return end
     }
     /// The same, up to a tunnel over IPv4.
     @inline(never)
     private func resolveOverIPv6(from start: Int, to end: Int) -> Int {
-        let contexts = memory.pointee.contexts
         let period = memory.pointee.learning.currentPeriod
-        var index = start
-        while index < end {
-            let context = contexts + index
-            index = index &+ 1
+        let last = memory.pointee.contexts + end
+        var next = memory.pointee.contexts + start
+        while next < last {
+            let context = next
+            next += 1
             switch resolve(context, period) {
             case .circuit(let circuit): sendToCircuit(context, circuit)
-            case .tunnel(let tunnel): if !sendToIPv6Tunnel(context, tunnel) { return index }
+            case .tunnel(let tunnel): if !sendToIPv6Tunnel(context, tunnel) { return next - memory.pointee.contexts }
             case .flood: flood(context)
             case .drop(let reason): drop(context.pointee.packet, reason)
             }
         }
-        return index
+        return end
     }
     @inline(__always)
     private func resolve(_ context: UnsafePointer<PacketContext>, _ period: UInt8) -> Forwarding {
@@ -213,11 +213,11 @@ extension Pipeline {
         _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
         _ vni: OuterVNI, hash: UInt32
     ) {
-        let port = adjacency.port
-        let io = memory.pointee.io.port(port)
+        let hasZeroChecksum = adjacency.hasZeroChecksum
+        let io = memory.pointee.io.port(adjacency.port)
         let outer = OuterUDP(vni, hash: hash, innerByteCount: byteCount)
         var checksum: UInt16 = 0
-        if adjacency.hasZeroChecksum {
+        if hasZeroChecksum {
             // A path without checksums.
         } else if io.features.contains(.txUDPChecksum) {
             packet.requestUDPChecksum()
@@ -229,7 +229,7 @@ extension Pipeline {
         }
         packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
         encapsulateIPv6(at: frame - Adjacency.ipv6ByteCount, adjacency, outer, checksum: checksum)
-        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: port, io)
+        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: adjacency.port, io)
     }
     @inline(never)
     private func longSum(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64 {

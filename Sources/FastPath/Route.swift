@@ -86,45 +86,15 @@ extension Pipeline {
         }
     }
 
-    /// As in ``resolve(_:)`` each family of tunnels has a loop.
-    @inline(__always)
+    @inline(never)
     private func send(_ count: Int) {
+        let contexts = memory.pointee.routed
         var index = 0
         while index < count {
-            index = sendOverIPv4(from: index, to: count)
-            if index < count { index = sendOverIPv6(from: index, to: count) }
-        }
-    }
-    /// Returns where the packet behind the first over IPv6 is.
-    @inline(never)
-    private func sendOverIPv4(from start: Int, to end: Int) -> Int {
-        let contexts = memory.pointee.routed
-        var index = start
-        while index < end {
             let context = contexts + index
             index = index &+ 1
-            switch sendPlain(context) {
-            case .sent: break
-            case .sentByOther: return index
-            case .other: follow(context)
-            }
+            if !sendPlain(context) { follow(context) }
         }
-        return index
-    }
-    @inline(never)
-    private func sendOverIPv6(from start: Int, to end: Int) -> Int {
-        let contexts = memory.pointee.routed
-        var index = start
-        while index < end {
-            let context = contexts + index
-            index = index &+ 1
-            switch sendPlainIPv6(context) {
-            case .sent: break
-            case .sentByOther: return index
-            case .other: follow(context)
-            }
-        }
-        return index
     }
 
     /// Finds the route of a packet, through VRFs and groups; starts to load its next hop.

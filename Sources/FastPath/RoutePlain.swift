@@ -6,73 +6,33 @@ import Tables
 import Wire
 
 extension Pipeline {
-    /// What became of a packet that may be plain.
-    enum PlainSending {
-        case sent
-        /// Over the other family of underlay.
-        case sentByOther
-        /// It is not plain, and nothing was changed.
-        case other
-    }
-
-    /// Sends a plain packet by a usable hop into the fabric or to a host behind a circuit. Anything else is
-    /// ``follow(_:)``'s. All that ``forward(_:hop:)`` asks for is asked for here.
+    /// Sends a plain packet by a usable hop into the fabric or to a host behind a circuit; false when it
+    /// is anything else: then nothing was changed, and ``follow(_:)`` decides. All that ``forward(_:hop:)``
+    /// asks for is asked for here.
     @inline(__always)
-    func sendPlain(_ context: UnsafeMutablePointer<RoutedContext>) -> PlainSending {
+    func sendPlain(_ context: UnsafeMutablePointer<RoutedContext>) -> Bool {
         let route = context.pointee.route
         let frame = context.pointee.frame
         // A TTL to be counted down to 0 is for others.
-        guard route.isHop, context.pointee.flags.contains(.isPlain), frame[byte: 22] > 1 else { return .other }
+        guard route.isHop, context.pointee.flags.contains(.isPlain), frame[byte: 22] > 1 else { return false }
         let hop = state.pointee.hop(route.index)
         let head = hop.head
-        if head.isUsableTunnel {
-            guard let path = plainPath(context, frame, hop) else { return .other }
-            if path.adjacency.isIPv6 {
-                sendAsideOverIPv6(context, frame, hop, path)
-                return .sentByOther
-            }
-            sendPlainOverIPv4(context, frame, hop, path)
-            return .sent
-        }
-        return head.isUsableBridge && sendPlainToHost(context, frame, hop, head) ? .sent : .other
-    }
-    /// The same, quickest over IPv6.
-    @inline(__always)
-    func sendPlainIPv6(_ context: UnsafeMutablePointer<RoutedContext>) -> PlainSending {
-        let route = context.pointee.route
-        let frame = context.pointee.frame
-        guard route.isHop, context.pointee.flags.contains(.isPlain), frame[byte: 22] > 1 else { return .other }
-        let hop = state.pointee.hop(route.index)
-        let head = hop.head
-        if head.isUsableTunnel {
-            guard let path = plainPath(context, frame, hop) else { return .other }
-            if !path.adjacency.isIPv6 {
-                sendAsideOverIPv4(context, frame, hop, path)
-                return .sentByOther
-            }
-            sendPlainOverIPv6(context, frame, hop, path)
-            return .sent
-        }
-        return head.isUsableBridge && sendPlainToHost(context, frame, hop, head) ? .sent : .other
+        if head.isUsableTunnel { return sendPlainToTunnel(context, frame, hop, head) }
+        if head.isUsableBridge { return sendPlainToHost(context, frame, hop, head) }
+        return false
     }
 
-    /// The way of a plain packet into the fabric.
-    private struct PlainPath {
-        let adjacency: Adjacency
-        let hash: UInt32
-        let byteCount: Int
-    }
-    /// Counts the packet; nil when something of it is not plain.
     @inline(__always)
-    private func plainPath(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView
-    ) -> PlainPath? {
+    private func sendPlainToTunnel(
+        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView,
+        _ head: HopHead
+    ) -> Bool {
         let tunnel = state.pointee.tunnels + Int(hop.target)
         // ``FlowHash/isPlain(_:_:)``, as far as it is not known yet.
         let number = frame[byte: 23]
         guard tunnel.pointee.unusable == nil, frame[raw16: 20] & UInt16(0x3FFF).bigEndian == 0,
             number == IPProtocol.tcp || number == IPProtocol.udp
-        else { return nil }
+        else { return false }
         let packet = context.pointee.packet
         let hash = FlowHash.plain(frame)
         let adjacency = state.pointee.adjacency(of: tunnel, hash: FlowHash.pathSelector(hash))
@@ -81,73 +41,54 @@ extension Pipeline {
         // Nothing to be taken over into the outer header, ECN neither.
         guard byteCount &+ headers &- EthernetHeader.byteCount <= Int(adjacency.mtu),
             packet.headroom >= headers, adjacency.copyFlags | frame[byte: 15] & 3 == 0
-        else { return nil }
+        else { return false }
         memory.pointee.counters.add(
             vrf: context.pointee.egressVRF, .tunnelOutPackets, bytes: UInt64(byteCount))
-        return PlainPath(adjacency: adjacency, hash: hash, byteCount: byteCount)
-    }
-
-    @inline(__always)
-    private func sendPlainOverIPv4(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView,
-        _ path: PlainPath
-    ) {
-        let packet = context.pointee.packet
-        rewritePlain(frame, at: frame, to: hop.head.mac, from: hop.sourceMAC)
-        packet.addFront(Adjacency.ipv4ByteCount, to: path.byteCount)
+        if adjacency.isIPv6 {
+            sendPlainOverIPv6(packet, frame, hop, head, adjacency, hash: hash)
+            return true
+        }
+        rewritePlain(frame, at: frame, to: head.mac, from: hop.sourceMAC)
+        _ = packet.addFront(Adjacency.ipv4ByteCount)
         encapsulateIPv4(
-            at: frame - Adjacency.ipv4ByteCount, path.adjacency, OuterVNI(hop), hash: path.hash,
-            innerByteCount: path.byteCount)
-        let port = path.adjacency.port
-        send(packet, byteCount: path.byteCount &+ Adjacency.ipv4ByteCount, to: port, memory.pointee.io.port(port))
-    }
-    @inline(never)
-    private func sendAsideOverIPv4(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView,
-        _ path: PlainPath
-    ) {
-        sendPlainOverIPv4(context, frame, hop, path)
+            at: frame - Adjacency.ipv4ByteCount, adjacency, OuterVNI(hop), hash: hash,
+            innerByteCount: byteCount)
+        let port = adjacency.port
+        send(packet, to: port, memory.pointee.io.port(port))
+        return true
     }
 
     /// Sums the frame before its header is rewritten: wide loads of what has just been stored would wait
     /// for it. The addresses are added as they will be; TTL and header checksum change by the same amount.
-    @inline(__always)
+    @inline(never)
     private func sendPlainOverIPv6(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView,
-        _ path: PlainPath
+        _ packet: Packet, _ frame: UnsafeMutableRawPointer, _ hop: HopView, _ head: HopHead,
+        _ adjacency: Adjacency, hash: UInt32
     ) {
-        let packet = context.pointee.packet
-        let adjacency = path.adjacency
-        let (destination, source) = (hop.head.mac, hop.sourceMAC)
-        let port = adjacency.port
-        let io = memory.pointee.io.port(port)
-        let outer = OuterUDP(OuterVNI(hop), hash: path.hash, innerByteCount: path.byteCount)
+        let (destination, source) = (head.mac, hop.sourceMAC)
+        let byteCount = packet.byteCount
+        let hasZeroChecksum = adjacency.hasZeroChecksum
+        let io = memory.pointee.io.port(adjacency.port)
+        let outer = OuterUDP(OuterVNI(hop), hash: hash, innerByteCount: byteCount)
         var checksum: UInt16 = 0
-        if adjacency.hasZeroChecksum {
+        if hasZeroChecksum {
             // A path without checksums.
         } else if io.features.contains(.txUDPChecksum) {
             packet.requestUDPChecksum()
             checksum = outer.pseudoHeader(adjacency)
         } else {
-            let rest = isShortFrame(packet, path.byteCount)
-                ? Checksum.shortSum(frame + 12, path.byteCount &- 12) : longRest(packet, frame)
+            let rest = isShortFrame(packet, byteCount)
+                ? Checksum.shortSum(frame + 12, byteCount &- 12) : longRest(packet, frame)
             // Three words of two bytes each lie in an address.
             checksum = outer.checksum(adjacency, innerSum: rest &+ halves(destination) &+ halves(source))
         }
         rewritePlain(frame, at: frame, to: destination, from: source)
-        packet.addFront(Adjacency.ipv6ByteCount, to: path.byteCount)
+        packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
         encapsulateIPv6(at: frame - Adjacency.ipv6ByteCount, adjacency, outer, checksum: checksum)
-        send(packet, byteCount: path.byteCount &+ Adjacency.ipv6ByteCount, to: port, io)
-    }
-    @inline(never)
-    private func sendAsideOverIPv6(
-        _ context: UnsafeMutablePointer<RoutedContext>, _ frame: UnsafeMutableRawPointer, _ hop: HopView,
-        _ path: PlainPath
-    ) {
-        sendPlainOverIPv6(context, frame, hop, path)
+        send(packet, byteCount: byteCount &+ Adjacency.ipv6ByteCount, to: adjacency.port, io)
     }
     /// The sum of a frame without its addresses.
-    @inline(never)
+    @inline(__always)
     private func longRest(_ packet: Packet, _ frame: UnsafeMutableRawPointer) -> UInt64 {
         coveredSum(packet, frame) ?? packet.sum(from: 12, count: packet.byteCount &- 12)
     }

@@ -157,20 +157,23 @@ __attribute__((swift_attr("@_noLocks"))) uint64_t pe_checksum_sum(const void *p,
 static const uint8_t pe_tail_mask[64] = {[32] = 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
   255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
 PE_HOT uint64_t pe_checksum_short(const void *p, size_t n) {
-  const uint8_t *b = (const uint8_t *)p;
+  const uint8_t *b = (const uint8_t *)p, *end = b + (n & ~(size_t)1);
   const __m256i low = _mm256_set1_epi64x(0xFFFFFFFF);
-  uint64_t last = n & 1 ? b[n - 1] : 0;
-  n &= ~(size_t)1;
+  uint64_t last = n & 1 ? *end : 0;
   __m256i x = _mm256_loadu_si256((const __m256i *)b);
   __m256i even = _mm256_and_si256(x, low), odd = _mm256_srli_epi64(x, 32);
-  for (n -= 32, b += 32; n >= 32; n -= 32, b += 32) {
+  // Unrolled it would take registers from what surrounds it.
+#if defined(__clang__)
+#pragma clang loop unroll(disable)
+#endif
+  for (b += 32; end - b >= 32; b += 32) {
     x = _mm256_loadu_si256((const __m256i *)b);
     even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
     odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
   }
   // The rest is the end of the data, what was summed before put aside; words stay words.
-  x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(b + n - 32)),
-                       _mm256_loadu_si256((const __m256i *)(pe_tail_mask + n)));
+  x = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(end - 32)),
+                       _mm256_loadu_si256((const __m256i *)(pe_tail_mask + (end - b))));
   even = _mm256_add_epi64(even, _mm256_and_si256(x, low));
   odd = _mm256_add_epi64(odd, _mm256_srli_epi64(x, 32));
   even = _mm256_add_epi64(even, odd);
