@@ -174,7 +174,7 @@ final class Daemon: @unchecked Sendable {
             "DPDK is up",
             metadata: [
                 "workers": "\(dataplane.workerLcores)", "buffers": "\(dataplane.mbufs)",
-                "hugepages": "\(environment.usesHugepages)",
+                "hugepages": "\(environment.usesHugepages)", "memory": "\(environment.memory.text)",
             ])
         return environment
     }

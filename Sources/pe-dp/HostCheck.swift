@@ -150,6 +150,20 @@ struct HostCheck {
         return result
     }
 
+    /// Why packets that do not lie in reserved huge pages lie in small ones; nil: transparent ones.
+    private var transparentObstacle: String? {
+        let folder = "/sys/kernel/mm/transparent_hugepage"
+        if let obstacle = PacketMemory.obstacle(
+            enabled: host.text("\(folder)/enabled"), shared: host.text("\(folder)/shmem_enabled"),
+            hasNICs: configuration?.ports.contains { $0.driver == .pci } ?? false)
+        {
+            return obstacle
+        }
+        if configuration?.dataplane.memoryMegabytes != nil { return "memory.megabytes is given" }
+        let version = host.release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+        return version.lexicographicallyPrecedes([6, 1]) ? "Linux 6.1 has the call for it" : nil
+    }
+
     private mutating func checkMemory() {
         let dataplane = configuration?.dataplane ?? Configuration.Dataplane()
         var options = EnvironmentOptions()
@@ -165,15 +179,20 @@ struct HostCheck {
             freeMegabytes += overflow ? 0 : product / 1024
         }
         let isEnough = freeMegabytes >= needed
+        let obstacle = transparentObstacle
         switch dataplane.hugepages {
-        case .never: add("hugepages", .ok, "not used, as configured")
+        case .never:
+            let instead = obstacle.map { "packets lie in 4 KB pages: \($0)" } ?? "transparent ones serve"
+            add("hugepages", .ok, "reserved ones are not used, as configured; \(instead)")
         case .auto where isEnough, .always where isEnough:
             add("hugepages", .ok, "\(freeMegabytes) MB free, \(needed) MB needed")
+        case .auto where obstacle == nil:
+            add("hugepages", .ok, "\(freeMegabytes) MB free, \(needed) MB needed: transparent ones serve")
         case .auto:
             add(
                 "hugepages",
                 .warning,
-                "\(freeMegabytes) MB free, \(needed) MB needed: ordinary pages serve",
+                "\(freeMegabytes) MB free, \(needed) MB needed: 4 KB pages serve (\(obstacle ?? ""))",
                 "for full speed reserve some, see hugepages.md: sysctl vm.nr_hugepages=\((needed + 1) / 2)"
             )
         case .always:

@@ -236,7 +236,7 @@ struct DaemonShow: ShowProvider {
         if let environment = daemon.environment {
             report.buffers = StatusReport.Buffers(
                 total: environment.options.bufferCount, free: Int(pe_pool_available(environment.packets)),
-                hugePages: environment.usesHugepages)
+                hugePages: environment.usesHugepages, memory: environment.memory.text)
         }
         report.received = tables.counters.total(.received)
         report.sent = tables.counters.total(.sent)

@@ -234,6 +234,31 @@ final class FakeHost {
         #expect(fault.remedy?.contains("sysctl vm.nr_hugepages=") == true)
     }
 
+    @Test("transparent huge pages serve where there are no reserved ones, unless something keeps packets from them")
+    func transparent() throws {
+        host.write("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "0\n")
+        let folder = "/sys/kernel/mm/transparent_hugepage"
+        func found(_ change: (inout Configuration) -> Void = { _ in }) throws -> HostFinding {
+            var changed = configuration
+            change(&changed)
+            let findings = host.check(changed).filter { $0.check == "hugepages" }
+            return try #require(findings.first)
+        }
+        host.write("\(folder)/enabled", "always [madvise] never\n")
+        host.write("\(folder)/shmem_enabled", "always within_size advise [never] deny force\n")
+        let plain = try found()
+        #expect(plain.severity == .ok && plain.message.hasSuffix("MB needed: transparent ones serve"))
+        let never = try found { $0.dataplane.hugepages = .never }
+        #expect(never.message == "reserved ones are not used, as configured; transparent ones serve")
+        let always = try found { $0.dataplane.hugepages = .always }
+        #expect(always.severity == .fault)
+        let given = try found { $0.dataplane.memoryMegabytes = 512 }
+        #expect(given.severity == .warning && given.message.contains("4 KB pages serve (memory.megabytes is given)"))
+        host.write("\(folder)/enabled", "always madvise [never]\n")
+        let off = try found()
+        #expect(off.message.contains("4 KB pages serve (transparent_hugepage/enabled says never)"))
+    }
+
     @Test("not enough memory") func memory() throws {
         host.write("/proc/meminfo", "MemAvailable: 51200 kB\n")
         var plain = configuration

@@ -182,12 +182,15 @@ public struct StatusReport: Codable, Hashable, Sendable {
     public struct Buffers: Codable, Hashable, Sendable {
         public var total: Int
         public var free: Int
-        /// Whether they lie in huge pages.
+        /// Whether they lie in reserved huge pages.
         public var hugePages: Bool
-        public init(total: Int, free: Int, hugePages: Bool) {
+        /// The pages they lie in, in words.
+        public var memory: String
+        public init(total: Int, free: Int, hugePages: Bool, memory: String) {
             self.total = total
             self.free = free
             self.hugePages = hugePages
+            self.memory = memory
         }
     }
     public var version: String

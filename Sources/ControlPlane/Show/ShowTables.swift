@@ -425,9 +425,7 @@ extension StatusReport {
             "\nPACKETS   received \(received)  sent \(sent)  dropped \(dropped)\n"
             + "CONTROL   routes from \(routes)  fpm connections \(fpmConnections)\n"
         if let buffers {
-            text +=
-                "BUFFERS   \(buffers.free) of \(buffers.total) free, "
-                + "\(buffers.hugePages ? "in huge pages" : "without huge pages")\n"
+            text += "BUFFERS   \(buffers.free) of \(buffers.total) free; \(buffers.memory)\n"
         }
         if alerts.isEmpty { return text + "ALERTS    none\n" }
         return text + "ALERTS\n" + alerts.map { "  \($0)\n" }.joined()
