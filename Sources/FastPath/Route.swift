@@ -23,6 +23,8 @@ extension Pipeline {
         let period = memory.pointee.learning.currentPeriod
         // Those of full groups are under way.
         prefetchBuckets(from: count & ~(Pipeline.bucketGroup &- 1), to: count)
+        let prefixes = state.pointee.prefixes
+        var expectsPrefixes = false
         var hostless = 0
         var index = 0
         while index < count {
@@ -33,14 +35,28 @@ extension Pipeline {
                 learn(
                     sourceKey, state.pointee.fdb.bucket(of: sourceKey), circuit: context.pointee.ingress, period)
             }
-            if !context.pointee.flags.contains(.isDecided), !lookHost(context) {
-                let prefixes = state.pointee.prefixes
-                let word = prefixes.start(vrf: context.pointee.vrf, isIPv6: context.pointee.isIPv6)
-                prefixes.prefetch(word)
+            let flags = context.pointee.flags
+            if !flags.contains(.isDecidedOrHostless), lookHost(context) { continue }
+            if flags.contains(.isDecided) { continue }
+            expectsPrefixes = true
+            let address = context.pointee.ip[be32: 16]
+            let word: UInt64
+            if flags.contains(.isHostless) {
+                word = prefixes.step(context.pointee.key, ipv4: address)
+            } else if flags.contains(.isIPv6) {
+                word = prefixes.startIPv6(vrf: context.pointee.vrf)
+            } else {
+                word = prefixes.start(vrf: context.pointee.vrf, ipv4: address)
+            }
+            if TrieView.isAnswer(word) {
+                settlePrefix(context, word)
+            } else {
+                if flags.contains(.isIPv6) { prefixes.prefetch(word) } else { prefixes.prefetch(word, ipv4: address) }
                 memory.pointee.hostless[hostless] = HostlessContext(context: context, word: word)
                 hostless = hostless &+ 1
             }
         }
+        memory.pointee.expectsPrefixes = expectsPrefixes
         if hostless != 0 { lookUpPrefixes(hostless) }
         index = 0
         while index < count {
@@ -49,41 +65,53 @@ extension Pipeline {
         }
     }
 
-    /// Finds the routes of packets without a host route: the first nodes have arrived by now, and the
-    /// second ones are on their way before the first of them is needed.
+    /// Finds the routes of packets without a host route: the next nodes have arrived by now, and those after
+    /// them are on their way before the first of them is needed.
     @inline(never)
     private func lookUpPrefixes(_ count: Int) {
         let prefixes = state.pointee.prefixes
         let hostless = memory.pointee.hostless
+        var left = 0
         var index = 0
         while index < count {
-            let entry = hostless + index
+            let entry = hostless[index]
             index = index &+ 1
-            let ip = entry.pointee.context.pointee.ip
+            let ip = entry.context.pointee.ip
             let word: UInt64
-            if entry.pointee.context.pointee.isIPv6 {
+            if entry.context.pointee.isIPv6 {
                 word = prefixes.step(
-                    entry.pointee.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+                    entry.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+                if !TrieView.isAnswer(word) { prefixes.prefetch(word) }
             } else {
-                word = prefixes.step(entry.pointee.word, ipv4: ip[be32: 16])
+                let address = ip[be32: 16]
+                word = prefixes.step(entry.word, ipv4: address)
+                if !TrieView.isAnswer(word) { prefixes.prefetch(word, ipv4: address) }
             }
-            prefixes.prefetch(word)
-            entry.pointee.word = word
+            if TrieView.isAnswer(word) {
+                settlePrefix(entry.context, word)
+            } else {
+                hostless[left] = HostlessContext(context: entry.context, word: word)
+                left = left &+ 1
+            }
         }
         index = 0
-        while index < count {
-            let entry = hostless + index
+        while index < left {
+            let entry = hostless[index]
             index = index &+ 1
-            let context = entry.pointee.context
-            let ip = context.pointee.ip
-            let found = context.pointee.isIPv6
+            let ip = entry.context.pointee.ip
+            let word = entry.context.pointee.isIPv6
                 ? prefixes.finish(
-                    entry.pointee.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
-                : prefixes.finish(entry.pointee.word, ipv4: ip[be32: 16])
-            let route = RouteValue(rawValue: found)
-            // A host route may have taken a prefix's place since it was missed.
-            if route.isMiss { look(context) } else { settle(context, route) }
+                    entry.word, ipv6: UInt64(bigEndian: ip[raw64: 24]), UInt64(bigEndian: ip[raw64: 32]))
+                : prefixes.finish(entry.word, ipv4: ip[be32: 16])
+            settlePrefix(entry.context, word)
         }
+    }
+    /// Follows the last word of a prefix lookup.
+    @inline(__always)
+    private func settlePrefix(_ context: UnsafeMutablePointer<RoutedContext>, _ word: UInt64) {
+        let route = RouteValue(rawValue: TrieView.answer(word))
+        // A host route may have taken a prefix's place since it was missed.
+        if route.isMiss { find(context) } else { settle(context, route) }
     }
 
     @inline(never)

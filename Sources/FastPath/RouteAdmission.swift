@@ -141,13 +141,28 @@ extension Pipeline {
         return true
     }
 
-    /// A packet for the routing passes.
+    /// A packet for the routing passes: its lookup begins with a host route, or with the prefixes where there
+    /// can be no host route.
     @inline(__always)
     private func append(
         _ packet: Packet, _ frame: UnsafeMutableRawPointer, byteCount: Int, _ origin: RouteOrigin,
-        sourceKey: UInt64, _ flags: RoutedContext.Flags, key: UInt64
+        sourceKey: UInt64, _ given: RoutedContext.Flags, key hostKey: UInt64
     ) {
-        let bucket = state.pointee.hosts.table.bucket(of: key)
+        var key = hostKey
+        var flags = given
+        let bucket: UnsafeRawPointer
+        // What comes from the fabric is nearly always for a host.
+        if origin.ingress != PacketContext.fromTunnel, memory.pointee.expectsPrefixes,
+            !state.pointee.hostBlocks.mayHold(hostKey)
+        {
+            let prefixes = state.pointee.prefixes
+            let address = HostKey.ipv4(hostKey)
+            key = prefixes.start(vrf: origin.vrf, ipv4: address)
+            bucket = prefixes.place(key, ipv4: address)
+            flags.insert(.isHostless)
+        } else {
+            bucket = state.pointee.hosts.table.bucket(of: hostKey)
+        }
         let end = memory.pointee.side.routed
         let context = memory.pointee.routed + end
         // Field by field: what is built elsewhere and copied cannot be read before it has arrived.
@@ -173,8 +188,8 @@ extension Pipeline {
             bytes: UInt64(byteCount))
     }
 
-    /// Starts to load the host-route buckets of packets, several at once: a prefetch holds up what follows
-    /// until its page is found, and a processor looks for several pages at the same time.
+    /// Starts to load what the lookups of packets read first, several at once: a prefetch holds up what
+    /// follows until its page is found, and a processor looks for several pages at the same time.
     @inline(__always)
     func prefetchBuckets(from start: Int, to end: Int) {
         let contexts = memory.pointee.routed

@@ -35,7 +35,8 @@ struct RoutedContext {
     var packet: Packet
     /// The Ethernet header with which it came; the IP header follows it at once.
     var frame: UnsafeMutableRawPointer
-    /// Host-route key of the destination in ``vrf``, and its bucket.
+    /// Host-route key of the destination in ``vrf``, and its bucket. With ``Flags/isHostless`` the first word
+    /// of its prefix lookup, and where the next one is.
     var key: UInt64
     var bucket: UnsafeRawPointer
     /// FDB key of the source; 0 where sources are not learned from data.
@@ -59,7 +60,7 @@ struct RoutedContext {
 
     /// No OptionSet: an array literal of one allocates.
     struct Flags: BitwiseCopyable {
-        var rawValue: UInt8
+        var rawValue: UInt16
         @inline(__always) func contains(_ other: Flags) -> Bool { rawValue & other.rawValue != 0 }
         @inline(__always) mutating func insert(_ other: Flags) { rawValue |= other.rawValue }
         static var none: Flags { Flags(rawValue: 0) }
@@ -77,6 +78,9 @@ struct RoutedContext {
         static var isPlain: Flags { Flags(rawValue: 64) }
         /// It waited for its neighbour once, and that was decided.
         static var hasWaited: Flags { Flags(rawValue: 128) }
+        /// IPv4, and ``vrf`` had no host route to it.
+        static var isHostless: Flags { Flags(rawValue: 256) }
+        static var isDecidedOrHostless: Flags { Flags(rawValue: 32 | 256) }
     }
     /// Entered through a routed or an underlay port, or made here.
     static var fromPort: UInt32 { UInt32.max &- 2 }
@@ -86,7 +90,7 @@ struct RoutedContext {
     @inline(__always) var ip: UnsafeMutableRawPointer { frame + EthernetHeader.byteCount }
 }
 
-/// A packet without a host route.
+/// A packet without a host route, whose prefix lookup is under way.
 struct HostlessContext {
     var context: UnsafeMutablePointer<RoutedContext>
     /// A step of ``TrieView``.
@@ -162,6 +166,9 @@ struct WorkerMemory {
     let kept: UnsafeMutablePointer<KeptState>
 
     var side = SideLaneCounts()
+    /// Whether a packet of the last burst had no host route: then those of the next one are asked first
+    /// whether they can have one.
+    var expectsPrefixes = false
     /// Bit per ethdev lane, and one each for the two others, that holds packets.
     var dirtyEthdevs: UInt64 = 0
     /// What makes a repeated learn report news again.

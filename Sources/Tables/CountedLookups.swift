@@ -24,7 +24,7 @@ extension BucketView {
 extension TrieView {
     /// The answer of ``lookup(vrf:ipv4:)``, and the words that were followed for it.
     public func countedLookup(vrf: UInt16, ipv4 address: UInt32) -> (value: UInt32, words: Int) {
-        var word = start(vrf: vrf, isIPv6: false)
+        var word = start(vrf: vrf, ipv4: address)
         var count = 1
         while TrieWord.isNode(word) {
             word = next(word, UInt64(address) << 32)
@@ -34,7 +34,7 @@ extension TrieView {
     }
     /// The answer of ``lookup(vrf:ipv6:_:)``, and the words that were followed for it.
     public func countedLookup(vrf: UInt16, ipv6 high: UInt64, _ low: UInt64) -> (value: UInt32, words: Int) {
-        var word = start(vrf: vrf, isIPv6: true)
+        var word = startIPv6(vrf: vrf)
         var count = 1
         while TrieWord.isNode(word) {
             word = next(word, high, low)

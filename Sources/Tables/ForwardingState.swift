@@ -230,6 +230,8 @@ public struct ForwardingState: BitwiseCopyable, @unchecked Sendable {
     public var vrfs: UnsafePointer<VRFEntry>
     /// VRF and host address to ``RouteValue``.
     public var hosts: HostView
+    /// Where ``hosts`` has IPv4 addresses.
+    public var hostBlocks: HostBlockView
     /// VRF and prefix to ``RouteValue``.
     public var prefixes: TrieView
     /// Bridge domain and address to a hop (``HopView``) with the neighbour's MAC.

@@ -76,7 +76,7 @@ extension ForwardingTables {
     /// - Parameter prefix: host bits clear.
     public func setRoute(vrf: UInt16, _ prefix: IPPrefix, _ value: RouteValue) throws(TableError) {
         guard vrf != 0, Int(vrf) < limits.vrfs, !value.isMiss else { return }
-        if prefix.isHost, try hosts.set(vrf, prefix.address, value.rawValue) { return }
+        if prefix.isHost, try setHost(vrf, prefix.address, value.rawValue) { return }
         // Shorter prefixes, and the rare IPv6 host whose hash another one has.
         try prefixes.set(vrf: vrf, prefix, value.rawValue, epoch: publication.epoch)
         hasDeletions = true
@@ -84,8 +84,19 @@ extension ForwardingTables {
     public func removeRoute(vrf: UInt16, _ prefix: IPPrefix) {
         guard vrf != 0, Int(vrf) < limits.vrfs else { return }
         hasDeletions = true
-        if prefix.isHost, hosts.remove(vrf, prefix.address, epoch: publication.epoch) { return }
+        if prefix.isHost, hosts.remove(vrf, prefix.address, epoch: publication.epoch) {
+            if case .v4(let ipv4) = prefix.address { hostBlocks.settle(vrf, ipv4, by: -1) }
+            return
+        }
         _ = prefixes.remove(vrf: vrf, prefix, epoch: publication.epoch)
+    }
+    /// Inserts or replaces a host route; false when another IPv6 address of the VRF has the same hash.
+    private func setHost(_ vrf: UInt16, _ address: IPAddress, _ value: UInt32) throws(TableError) -> Bool {
+        guard case .v4(let ipv4) = address else { return try hosts.set(vrf, address, value) }
+        let count = hosts.count
+        hostBlocks.expect(vrf, ipv4)
+        defer { hostBlocks.settle(vrf, ipv4, by: hosts.count - count) }
+        return try hosts.set(vrf, address, value)
     }
     /// Fetches what a look-up or change of a host route will need; of other prefixes nothing.
     public func prefetchRoute(vrf: UInt16, _ prefix: IPPrefix) {

@@ -17,6 +17,7 @@ public final class ForwardingTables {
     let fdb: BucketTable
     let vteps: BucketTable
     let hosts: HostTable
+    let hostBlocks: HostBlocks
     let neighborTable: HostTable
     let prefixes: PrefixTrie
     let hops: HopTable
@@ -67,6 +68,7 @@ public final class ForwardingTables {
         fdb = try BucketTable(name: "fdb (limits.macs)", capacity: limits.macs)
         vteps = try BucketTable(name: "vteps (limits.vteps)", capacity: limits.vteps)
         hosts = try HostTable(name: "host routes (limits.routes)", capacity: limits.routes)
+        hostBlocks = try HostBlocks(vrfs: limits.vrfs)
         neighborTable = try HostTable(name: "neighbors (limits.neighbors)", capacity: limits.neighbors)
         prefixes = try PrefixTrie(vrfs: limits.vrfs, capacity: limits.routes)
         hops = try HopTable(limits: limits, fdb: fdb)
@@ -102,9 +104,9 @@ public final class ForwardingTables {
             vtepAddresses: UnsafePointer(vtepAddresses), members: UnsafePointer(members), vtepWords: vtepWords,
             localIPv4: SIMD4(repeating: 0), localIPv6: UnsafePointer(Self.block([UInt64(0)])), localIPv6Count: 0,
             vxlanPorts: SIMD8(repeating: 0), vrfs: UnsafePointer(Self.block(vrfs)), hosts: hosts.view,
-            prefixes: prefixes.view, neighbors: neighborTable.view, hops: UnsafePointer(hops.words),
-            groups: UnsafePointer(hops.groups), groupSlots: UnsafePointer(hops.slots),
-            vrfMemberBase: limits.domains,
+            hostBlocks: hostBlocks.view, prefixes: prefixes.view, neighbors: neighborTable.view,
+            hops: UnsafePointer(hops.words), groups: UnsafePointer(hops.groups),
+            groupSlots: UnsafePointer(hops.slots), vrfMemberBase: limits.domains,
             plainOuters: UnsafePointer(Self.block([PlainOuter(), PlainOuter()]))))
         publication = Publication(UnsafeRawPointer(root), readerCount: limits.workers)
     }

@@ -2,7 +2,7 @@
 
 import CLinux
 
-/// A trie's shape depends on its prefixes alone, not on their history. Consider the prefixes below a
+/// But for wide roots a trie's shape depends on its prefixes alone, not on their history. Consider the prefixes below a
 /// word at byte `depth`, all of whose addresses share the bytes before. None: the word is a leaf. One: a
 /// test of it. More, with the first `n` whole bytes in common: a branch at byte `n`, behind a test of
 /// these bytes when `n` is beyond `depth`; a prefix of just these bytes is what the test's hit gives
@@ -25,6 +25,11 @@ extension PrefixTrie {
     private func range(_ key: PrefixKey, depth: Int) -> Range<Int> {
         let first = key.byte(depth)
         return first..<first + 1 << (8 * depth + 8 - key.length)
+    }
+    /// The same of the first two bytes, for a key of at most 16 bits.
+    private func wideRange(_ key: PrefixKey) -> Range<Int> {
+        let first = Int(key.high >> 48)
+        return first..<first + 1 << (16 - key.length)
     }
     private func entry(_ word: UInt64, _ value: Int) -> Slot {
         Slot(mutating: TrieWord.entry(word, nodes.node(word), value))
@@ -49,6 +54,12 @@ extension PrefixTrie {
                     continue
                 }
                 changed = parting(word, key, leaf, depth: depth)
+            } else if TrieWord.isWide(word) {
+                // A shorter prefix has words of its own in it.
+                guard key.length >= 16 else { break }
+                slot = entry(word, Int(key.high >> 48))
+                depth = 2
+                continue
             } else if key.length >= 8 * depth + 8 {
                 let value = key.byte(depth)
                 if isAlone(word, value) {
@@ -143,6 +154,52 @@ extension PrefixTrie {
         return shared == depth ? inner : nodes.test(key, length: 8 * shared, hit: inner, miss: node[3])
     }
 
+    // MARK: Wide roots
+
+    /// Puts a wide node in the place of a root and of all that decides about the first two bytes; where
+    /// there is no room, or one already, the root stays.
+    func widen(_ root: Slot, epoch: UInt64) {
+        let old = root.pointee
+        guard !TrieWord.isWide(old), let number = nodes.wide() else { return }
+        fill(nodes.node(number: number), 0..<TrieWord.wideCount, old, depth: 0)
+        pe_store64(root, TrieWord.wide(number))
+        retireUpper(old, depth: 0, epoch: epoch)
+    }
+    /// Writes the words that addresses with `range` in their first two bytes reach from `word` at byte `depth`.
+    private func fill(_ wide: Slot, _ range: Range<Int>, _ word: UInt64, depth: Int) {
+        guard TrieWord.isNode(word), depth < 2 else {
+            (wide + range.lowerBound).update(repeating: word, count: range.count)
+            return
+        }
+        guard TrieWord.isTest(word) else {
+            let size = range.count / 256
+            for value in 0..<256 {
+                let first = range.lowerBound + value * size
+                fill(wide, first..<first + size, entry(word, value).pointee, depth: depth + 1)
+            }
+            return
+        }
+        let node = nodes.node(word), length = Int(TrieWord.length(word)), first = Int(node[0] >> 48)
+        fill(wide, range, node[3], depth: 2)
+        if length > 16 {
+            wide[first] = word
+        } else {
+            fill(wide, first..<first + 1 << (16 - length), node[2], depth: length / 8)
+        }
+    }
+    /// Retires the nodes that a wide one stands for.
+    private func retireUpper(_ word: UInt64, depth: Int, epoch: UInt64) {
+        guard TrieWord.isNode(word), depth < 2 else { return }
+        if TrieWord.isTest(word) {
+            let length = Int(TrieWord.length(word))
+            if length > 16 { return }
+            retireUpper(nodes.node(word)[2], depth: length / 8, epoch: epoch)
+        } else {
+            for entry in nodes.entries(word) { retireUpper(entry, depth: depth + 1, epoch: epoch) }
+        }
+        nodes.retire(word, epoch: epoch)
+    }
+
     // MARK: Painting
 
     /// Gives a prefix's words another leaf, each in place; those of longer prefixes stay.
@@ -153,6 +210,15 @@ extension PrefixTrie {
         while key.length > 8 * depth {
             let word = slot.pointee
             guard TrieWord.isNode(word) else { return }
+            if TrieWord.isWide(word) {
+                if key.length < 16 {
+                    paint(word, wideRange(key), leaf, below: UInt64(key.length + 1))
+                    return
+                }
+                slot = entry(word, Int(key.high >> 48))
+                depth = 2
+                continue
+            }
             path.append((slot, depth))
             if TrieWord.isTest(word) {
                 let length = Int(TrieWord.length(word))
@@ -164,19 +230,22 @@ extension PrefixTrie {
                 slot = entry(word, key.byte(depth))
                 depth += 1
             } else {
-                let range = range(key, depth: depth)
-                var entry = entry(word, range.lowerBound)
-                let last = self.entry(word, range.upperBound - 1)
-                while entry <= last {
-                    paint(entry, leaf, below: UInt64(key.length + 1))
-                    entry += 1
-                }
+                paint(word, range(key, depth: depth), leaf, below: UInt64(key.length + 1))
                 return
             }
         }
         paint(slot, leaf, below: UInt64(key.length + 1))
     }
 
+    /// Paints the entries of a branch for some values, with which runs begin and end.
+    private func paint(_ word: UInt64, _ range: Range<Int>, _ leaf: UInt64, below limit: UInt64) {
+        var entry = entry(word, range.lowerBound)
+        let last = self.entry(word, range.upperBound - 1)
+        while entry <= last {
+            paint(entry, leaf, below: limit)
+            entry += 1
+        }
+    }
     /// Stores `leaf` in every leaf under `slot` whose owner is not above `limit`.
     private func paint(_ slot: Slot, _ leaf: UInt64, below limit: UInt64) {
         let word = slot.pointee

@@ -21,22 +21,26 @@ public struct TrieView: BitwiseCopyable, @unchecked Sendable {
     /// The value of the longest prefix around a host-order address, or ``BucketView/miss``.
     @inlinable @inline(__always)
     public func lookup(vrf: UInt16, ipv4 address: UInt32) -> UInt32 {
-        finish(start(vrf: vrf, isIPv6: false), ipv4: address)
+        TrieView.answer(finish(start(vrf: vrf, ipv4: address), ipv4: address))
     }
     /// The same for an IPv6 address, given as two host-order halves.
     @inlinable @inline(__always)
     public func lookup(vrf: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
-        finish(start(vrf: vrf, isIPv6: true), ipv6: high, low)
+        TrieView.answer(finish(startIPv6(vrf: vrf), ipv6: high, low))
     }
 
     // A lookup in steps, so that those of a burst wait for memory together: start, perhaps one step, and
     // the rest, with ``prefetch(_:)`` of each word that is left for later. Within one quiescent period.
 
-    /// The word with which a lookup starts.
+    /// The word with which a lookup starts: behind a wide root, in which there is nothing to be searched.
     @inlinable @inline(__always)
-    public func start(vrf: UInt16, isIPv6: Bool) -> UInt64 {
-        pe_load64(roots + (Int(vrf) &* 2 &+ (isIPv6 ? 1 : 0)))
+    public func start(vrf: UInt16, ipv4 address: UInt32) -> UInt64 {
+        let root = pe_load64(roots + Int(vrf) &* 2)
+        if !TrieWord.isWide(root) { return root }
+        return pe_load64(TrieWord.node(root, in: nodes) + Int(address &>> 16))
     }
+    @inlinable @inline(__always)
+    public func startIPv6(vrf: UInt16) -> UInt64 { pe_load64(roots + (Int(vrf) &* 2 &+ 1)) }
     /// Fetches what the next step reads, in so far as it lies in two cache lines.
     @inlinable @inline(__always)
     public func prefetch(_ word: UInt64) {
@@ -44,27 +48,51 @@ public struct TrieView: BitwiseCopyable, @unchecked Sendable {
         pe_prefetch(node)
         pe_prefetch(node + 8)
     }
+    /// What the next step for an address reads first.
+    @inlinable @inline(__always)
+    public func place(_ word: UInt64, ipv4 address: UInt32) -> UnsafeRawPointer {
+        if !TrieWord.isNode(word) { return UnsafeRawPointer(roots) }
+        let node = TrieWord.node(word, in: nodes)
+        return UnsafeRawPointer(
+            TrieWord.isDirect(word) ? node + TrieWord.byte(word, UInt64(address) &<< 32) : node)
+    }
+    /// Fetches what the next step for an address reads. `word` is no answer.
+    @inlinable @inline(__always)
+    public func prefetch(_ word: UInt64, ipv4 address: UInt32) {
+        let node = TrieWord.node(word, in: nodes)
+        if TrieWord.isDirect(word) {
+            pe_prefetch(node + TrieWord.byte(word, UInt64(address) &<< 32))
+        } else {
+            pe_prefetch(node)
+            pe_prefetch(node + 8)
+        }
+    }
+    @inlinable @inline(__always)
+    public static func isAnswer(_ word: UInt64) -> Bool { !TrieWord.isNode(word) }
+    /// What a word says that is an answer.
+    @inlinable @inline(__always)
+    public static func answer(_ word: UInt64) -> UInt32 { TrieWord.value(word) }
     /// The word after `word`; an answer stays.
     @inlinable @inline(__always)
     public func step(_ word: UInt64, ipv4 address: UInt32) -> UInt64 {
         TrieWord.isNode(word) ? next(word, UInt64(address) &<< 32) : word
     }
     @inlinable @inline(__always)
-    public func finish(_ first: UInt64, ipv4 address: UInt32) -> UInt32 {
+    public func finish(_ first: UInt64, ipv4 address: UInt32) -> UInt64 {
         let key = UInt64(address) &<< 32
         var word = first
         while TrieWord.isNode(word) { word = next(word, key) }
-        return TrieWord.value(word)
+        return word
     }
     @inlinable @inline(__always)
     public func step(_ word: UInt64, ipv6 high: UInt64, _ low: UInt64) -> UInt64 {
         TrieWord.isNode(word) ? next(word, high, low) : word
     }
     @inlinable @inline(__always)
-    public func finish(_ first: UInt64, ipv6 high: UInt64, _ low: UInt64) -> UInt32 {
+    public func finish(_ first: UInt64, ipv6 high: UInt64, _ low: UInt64) -> UInt64 {
         var word = first
         while TrieWord.isNode(word) { word = next(word, high, low) }
-        return TrieWord.value(word)
+        return word
     }
 
     /// The word that a node has for an address in the upper half of a key.
@@ -122,17 +150,27 @@ public final class PrefixTrie {
     var path: [(slot: UnsafeMutablePointer<UInt64>, depth: Int)] = []
 
     static let name = "prefixes (limits.routes)"
+    /// This many VRFs have a wide root (512 KiB) with their first IPv4 prefix, others with so many prefixes.
+    static let freeWide = 16, wideWorth = 16_384
+    private let freeWide: Int
 
     /// Reserves room for `capacity` prefixes; memory is used as they come.
     ///
     /// - Parameter vrfs: VRF indexes are below this.
     public convenience init(vrfs: Int, capacity: Int) throws(TableError) {
-        try self.init(vrfs: vrfs, capacity: capacity, spareGranules: TrieNodes.spareGranules)
+        try self.init(
+            vrfs: vrfs, capacity: capacity, spareGranules: TrieNodes.spareGranules,
+            wide: Self.freeWide + capacity / Self.wideWorth, freeWide: Self.freeWide)
     }
-    init(vrfs: Int, capacity: Int, spareGranules: Int) throws(TableError) {
+    /// - Parameters:
+    ///   - wide: how many roots may be wide.
+    ///   - freeWide: how many of them need not be worth it.
+    init(vrfs: Int, capacity: Int, spareGranules: Int, wide: Int, freeWide: Int) throws(TableError) {
+        self.freeWide = freeWide
         vrfCount = min(max(1, vrfs), 65_536)
         self.capacity = max(1, capacity)
-        nodes = try TrieNodes(name: Self.name, prefixes: self.capacity, spareGranules: spareGranules)
+        nodes = try TrieNodes(
+            name: Self.name, prefixes: self.capacity, spareGranules: spareGranules, wide: wide)
         records = try PrefixRecords(name: Self.name, vrfs: vrfCount, capacity: self.capacity)
         // Every index that a reader may hold has a root: a word of 0 is a miss.
         guard let words = pe_pages(Self.rootByteCount) else {
@@ -164,10 +202,14 @@ public final class PrefixTrie {
             repaint(key, leaf)
             return
         }
-        guard count < capacity, place(key, leaf, epoch: epoch) else {
-            throw .full(table: Self.name, limit: capacity)
-        }
+        guard count < capacity else { throw .full(table: Self.name, limit: capacity) }
+        if !key.isIPv6, isWideWorth(vrf) { widen(root(key), epoch: epoch) }
+        guard place(key, leaf, epoch: epoch) else { throw .full(table: Self.name, limit: capacity) }
         records.insert(key, value)
+    }
+
+    private func isWideWorth(_ vrf: UInt16) -> Bool {
+        nodes.wideInUse < freeWide || records.count(vrf: vrf, isIPv6: false) >= Self.wideWorth
     }
 
     /// Removes a prefix: its addresses fall back to the next shorter one. Returns whether it was there.

@@ -78,6 +78,11 @@ public enum HostKey {
     public static func make(_ scope: UInt16, ipv6 high: UInt64, _ low: UInt64) -> UInt64 {
         UInt64(scope) &<< 48 | 1 &<< 47 | (low & mixedBits) ^ hash(high, low)
     }
+    @inlinable @inline(__always)
+    public static func scope(_ key: UInt64) -> UInt16 { UInt16(truncatingIfNeeded: key &>> 48) }
+    /// The address of an IPv4 key, in host order.
+    @inlinable @inline(__always)
+    public static func ipv4(_ key: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: key) }
     public static func make(_ scope: UInt16, _ address: IPAddress) -> UInt64 {
         switch address {
         case .v4(let address): make(scope, ipv4: address.rawValue)
@@ -106,6 +111,7 @@ public enum HostKey {
     /// Whether a word of ``more(_:_:)`` cannot be taken for an empty slot, for a deleted one, or for an IPv4
     /// key of scope 0. What can is of 00aa::/17 and of ff55:ffff:ffff:8000::/49, which no host has.
     static func isStorable(_ word: UInt64) -> Bool { word >> 32 != 0 && word != UInt64.max }
+    @inlinable @inline(__always)
     static func isIPv6(_ key: UInt64) -> Bool { key >> 47 & 1 != 0 }
     /// The IPv6 address of a key.
     static func address(_ key: UInt64, more: (word: UInt64, value: UInt32)) -> (high: UInt64, low: UInt64) {

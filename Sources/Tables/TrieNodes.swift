@@ -22,6 +22,16 @@ final class TrieNodes {
     /// Granules of nodes that are part of a trie.
     private(set) var used = 0
 
+    /// First number, size and count of wide nodes: they have room of their own behind all others.
+    private let firstWide: Int
+    private static let wideGranules = TrieWord.wideCount * 8 / TrieWord.granule
+    private let wideLimit: Int
+    /// Wide nodes that were ever used; those of them that are free.
+    private var wideNext = 0
+    private var freeWide: [UInt32] = []
+    /// Wide nodes that were not given back yet.
+    var wideInUse: Int { wideNext - freeWide.count }
+
     private static let directGranules = 64
     /// Granules for each prefix that may be there: five on average in the worst shape known (IPv6
     /// prefixes at random), and the rest for nodes that rest while many prefixes come at once.
@@ -29,10 +39,13 @@ final class TrieNodes {
     /// Granules for nodes that rest in small tables while a worker's thread is not running (16 MiB).
     static let spareGranules = 1 << 19
 
-    init(name: String, prefixes: Int, spareGranules: Int) throws(TableError) {
+    /// - Parameter wide: how many wide nodes there may be.
+    init(name: String, prefixes: Int, spareGranules: Int, wide: Int) throws(TableError) {
         limit = min(Self.directGranules + spareGranules + prefixes * Self.granulesPerPrefix, 1 << 32 - 1 << 30)
         hardLimit = limit + 1024 + prefixes
-        let bytes = hardLimit * TrieWord.granule
+        wideLimit = wide
+        firstWide = (hardLimit + Self.wideGranules - 1) / Self.wideGranules * Self.wideGranules
+        let bytes = (firstWide + wide * Self.wideGranules) * TrieWord.granule
         guard let memory = pe_pages(bytes) else { throw .outOfMemory(table: name, byteCount: bytes) }
         self.memory = memory
         byteCount = bytes
@@ -40,11 +53,11 @@ final class TrieNodes {
     }
     deinit { pe_pages_free(memory, byteCount) }
 
-    var touchedByteCount: Int { next * TrieWord.granule }
+    var touchedByteCount: Int { (next + wideNext * Self.wideGranules) * TrieWord.granule }
     var restingCount: Int { resting.count - restingHead }
 
     func node(_ word: UInt64) -> UnsafeMutablePointer<UInt64> { node(number: TrieWord.number(word)) }
-    private func node(number: Int) -> UnsafeMutablePointer<UInt64> {
+    func node(number: Int) -> UnsafeMutablePointer<UInt64> {
         (memory + number * TrieWord.granule).assumingMemoryBound(to: UInt64.self)
     }
 
@@ -83,9 +96,21 @@ final class TrieNodes {
         return number
     }
     private func release(_ number: Int, _ granules: Int) {
+        if granules == Self.wideGranules {
+            freeWide.append(UInt32(number))
+            return
+        }
         node(number: number)[0] = UInt64(free[granules])
         free[granules] = UInt32(number)
         used -= granules
+    }
+
+    /// The number of a wide node, its words still to be written; nil when there is none left.
+    func wide() -> Int? {
+        if let number = freeWide.popLast() { return Int(number) }
+        guard wideNext < wideLimit else { return nil }
+        wideNext += 1
+        return firstWide + (wideNext - 1) * Self.wideGranules
     }
 
     /// A test of the first `length` bits; see ``TrieWord``.
@@ -132,17 +157,19 @@ final class TrieNodes {
         guard TrieWord.isNode(word) else { return }
         let granules =
             TrieWord.isTest(word)
-            ? 1 : TrieWord.isDirect(word) ? Self.directGranules : Self.granules(TrieWord.runCount(word, node(word)))
+            ? 1 : TrieWord.isWide(word)
+            ? Self.wideGranules : TrieWord.isDirect(word)
+            ? Self.directGranules : Self.granules(TrieWord.runCount(word, node(word)))
         // Epochs only grow; what comes late rests as long as its predecessor.
         let last = restingHead < resting.count ? resting[resting.count - 1].epoch : 0
         resting.append((UInt32(TrieWord.number(word)), UInt32(granules), max(epoch, last)))
     }
 
-    /// The entries of a branch: all 256, or one by run.
+    /// The entries of a branch: all 256 or 65536, or one by run.
     func entries(_ word: UInt64) -> UnsafeMutableBufferPointer<UInt64> {
         let node = node(word)
         return TrieWord.isDirect(word)
-            ? UnsafeMutableBufferPointer(start: node, count: 256)
+            ? UnsafeMutableBufferPointer(start: node, count: TrieWord.isWide(word) ? TrieWord.wideCount : 256)
             : UnsafeMutableBufferPointer(start: node + 4, count: TrieWord.runCount(word, node))
     }
 

@@ -9,7 +9,7 @@ public import CLinux
 /// | 0 leaf | the value's complement: a word of zeros is a miss | 32-39: 1 + the length of the prefix, 0 for none |
 /// | 1 test | node number | 32-39: length compared |
 /// | 2 branch | node number | 32-55: entries before the 2nd, 3rd, 4th 64 values; 56-59: byte |
-/// | 3 direct | node number | 56-59: byte |
+/// | 3 direct | node number | 56-59: byte; 60: wide |
 ///
 /// A node's number counts granules of 32 bytes. The byte is 7 minus its place in its half of the
 /// address, plus 8 in the low half. IPv4 addresses are the upper bits of the high half.
@@ -18,12 +18,15 @@ public import CLinux
 /// word for the others. Tests stand for what has no branches: a prefix alone, and bytes that all have.
 /// A *branch* has 256 bits that say at which values of the byte a run of equal entries begins, then
 /// the runs' words. With ``directCount`` runs it is *direct*: 256 words, one by value.
+/// The root of an IPv4 family may be *wide*: 65536 words, one by value of the first two bytes.
 @usableFromInline
 enum TrieWord {
     static let miss: UInt64 = 0
     /// Runs from which on a node has a word for every value (2 KiB against 32 + 8 bytes a run).
     static let directCount = 64
     static let granule = 32
+    /// Words of a wide node.
+    static let wideCount = 65_536
 
     // MARK: What readers use
 
@@ -33,6 +36,8 @@ enum TrieWord {
     static func isTest(_ word: UInt64) -> Bool { word >> 62 == 1 }
     @inlinable @inline(__always)
     static func isDirect(_ word: UInt64) -> Bool { word >> 62 == 3 }
+    @inlinable @inline(__always)
+    static func isWide(_ word: UInt64) -> Bool { word & 1 << 60 != 0 }
 
     @inlinable @inline(__always)
     static func node(_ word: UInt64, in nodes: UnsafeRawPointer) -> UnsafePointer<UInt64> {
@@ -71,6 +76,7 @@ enum TrieWord {
     static func number(_ word: UInt64) -> Int { Int(word & 0xFFFF_FFFF) }
     static func test(_ number: Int, length: Int) -> UInt64 { 1 << 62 | UInt64(length) << 32 | UInt64(number) }
     static func direct(_ number: Int, depth: Int) -> UInt64 { 3 << 62 | place(depth) | UInt64(number) }
+    static func wide(_ number: Int) -> UInt64 { 3 << 62 | 1 << 60 | UInt64(number) }
     /// - Parameter bits: the four words that say where runs begin.
     static func branch(_ number: Int, depth: Int, bits: UnsafePointer<UInt64>) -> UInt64 {
         let first = UInt64(bits[0].nonzeroBitCount)

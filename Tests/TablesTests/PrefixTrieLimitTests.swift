@@ -67,7 +67,7 @@ struct PrefixTrieLimitTests {
 
     @Test("a replaced node rests until its epoch has passed")
     func grace() throws {
-        let trie = try PrefixTrie(vrfs: 2, capacity: 100)
+        let trie = try PrefixTrie(vrfs: 2, capacity: 100, spareGranules: 4096, wide: 0, freeWide: 0)
         for third in 0..<10 { try trie.set(vrf: 1, IPPrefix("10.0.\(third).0/24")!, 1, epoch: 5) }
         let resting = trie.nodes.restingCount
         #expect(resting > 5)

@@ -12,9 +12,18 @@ struct TrieWorld {
     var model: [UInt16: [IPPrefix: UInt32]] = [:]
     var epoch: UInt64 = 1
     var random: SeededRandom
+    let wide: Int
 
-    init(vrfs: Int = 8, capacity: Int = 4096, spareGranules: Int = 4096, seed: UInt64 = 1) throws {
-        trie = try PrefixTrie(vrfs: vrfs, capacity: capacity, spareGranules: spareGranules)
+    /// - Parameters:
+    ///   - wide: how many roots may be wide.
+    ///   - isWide: whether they become so with the first prefix.
+    init(
+        vrfs: Int = 8, capacity: Int = 4096, spareGranules: Int = 4096, seed: UInt64 = 1, wide: Int = 0,
+        isWide: Bool = true
+    ) throws {
+        trie = try PrefixTrie(
+            vrfs: vrfs, capacity: capacity, spareGranules: spareGranules, wide: wide, freeWide: isWide ? wide : 0)
+        self.wide = wide
         random = SeededRandom(seed: seed)
     }
 
@@ -97,7 +106,7 @@ struct TrieWorld {
     mutating func expectShape(_ note: Comment) throws {
         trie.reclaim(through: .max)
         #expect(trie.nodes.restingCount == 0)
-        var fresh = try TrieWorld(vrfs: trie.vrfCount, capacity: trie.capacity)
+        var fresh = try TrieWorld(vrfs: trie.vrfCount, capacity: trie.capacity, wide: wide)
         var all = model.flatMap { vrf, prefixes in prefixes.map { (vrf, $0.key, $0.value) } }
         all.shuffle(using: &random)
         for (vrf, prefix, value) in all { try fresh.set(vrf, prefix, value) }
@@ -108,9 +117,9 @@ struct TrieWorld {
 
 @Suite("Prefix trie")
 struct PrefixTrieTests {
-    @Test("random changes of both families agree with a list of prefixes", arguments: 0..<16 as Range<UInt64>)
-    func model(seed: UInt64) throws {
-        var world = try TrieWorld(seed: seed)
+    @Test("random changes of both families agree with a list of prefixes", arguments: 0..<16 as Range<UInt64>, [0, 2, 8])
+    func model(seed: UInt64, wide: Int) throws {
+        var world = try TrieWorld(seed: seed, wide: wide)
         // Few prefixes at first, so that single ones and pairs are common; then many.
         let pool = (0..<[4, 12, 40, 300][Int(seed % 4)]).map { _ in world.prefix() }
         let vrfs: [UInt16] = seed % 3 == 0 ? [1, 2, 7] : [3]
@@ -135,7 +144,8 @@ struct PrefixTrieTests {
             }
             if step % 300 == 299 {
                 world.expectEqual("seed \(seed) step \(step)")
-                try world.expectShape("seed \(seed) step \(step)")
+                // Two wide roots for three VRFs: whose they are is a matter of order.
+                if wide != 2 { try world.expectShape("seed \(seed) step \(step)") }
             }
         }
         for vrf in vrfs {
@@ -146,9 +156,9 @@ struct PrefixTrieTests {
         #expect(world.trie.nodes.used == 0)
     }
 
-    @Test("every address of a /16 has its longest prefix", arguments: 0..<4 as Range<UInt64>)
-    func everyAddress(seed: UInt64) throws {
-        var world = try TrieWorld(seed: seed)
+    @Test("every address of a /16 has its longest prefix", arguments: 0..<4 as Range<UInt64>, [0, 1])
+    func everyAddress(seed: UInt64, wide: Int) throws {
+        var world = try TrieWorld(seed: seed, wide: wide)
         let base: UInt32 = 0x0A01_0000
         var painted: [IPPrefix: UInt32] = [:]
         for step in 0..<600 {
@@ -176,9 +186,9 @@ struct PrefixTrieTests {
         }
     }
 
-    @Test("all lengths from 0 to 32 and to 128 nest, come and go in any order")
-    func nested() throws {
-        var world = try TrieWorld()
+    @Test("all lengths from 0 to 32 and to 128 nest, come and go in any order", arguments: [0, 1])
+    func nested(wide: Int) throws {
+        var world = try TrieWorld(wide: wide)
         let addresses: [(IPAddress, Int)] = [(IPAddress("203.0.113.157")!, 32), (IPAddress("2001:db8:aa55:5aa5:1234:5678:9abc:def1")!, 128)]
         for (address, bits) in addresses {
             let prefixes = (0...bits).map { IPPrefix(address, length: $0)!.network }

@@ -90,6 +90,7 @@ struct state {
   uint16_t vxlan_ports[8] __attribute__((aligned(16)));
   const struct vrf *vrfs;
   struct host_view hosts;
+  const uint64_t *host_blocks;
   struct trie_view prefixes;
   struct host_view neighbors;
   const uint64_t *hops;
