@@ -221,7 +221,8 @@ extension KernelAndDevicePorts {
             #expect(eventually { isAccounted(tap.counters) }, "seed \(seed): \(tap.counters)")
             worker.stop()
             tap.close()
-            #expect(eventually { pe_pool_available(TestEnvironment.shared.packets) + 64 >= free })
+            // Other tests borrow from this pool meanwhile.
+            #expect(eventually(30) { pe_pool_available(TestEnvironment.shared.packets) + 64 >= free })
         }
 
         @Test("a frame of many segments goes out whole")

@@ -57,7 +57,8 @@ extension KernelAndDevicePorts {
             #expect(bench.registry.allStatus().isEmpty)
             worker.stop()
             bench.close()
-            #expect(eventually { pe_pool_available(bench.environment.packets) + 64 >= free })
+            // Other tests borrow from this pool meanwhile.
+            #expect(eventually(30) { pe_pool_available(bench.environment.packets) + 64 >= free })
         }
 
         @Test("a device that is deleted and made again comes back; others are not disturbed")
@@ -252,7 +253,8 @@ extension KernelAndDevicePorts {
             try bench.registry.remove(1)
             worker.stop()
             bench.close()
-            #expect(eventually { pe_pool_available(bench.environment.packets) + 64 >= free })
+            // Other tests borrow from this pool meanwhile.
+            #expect(eventually(30) { pe_pool_available(bench.environment.packets) + 64 >= free })
         }
 
         @Test("frames read while the pool is empty are dropped and counted, and the port goes on")
