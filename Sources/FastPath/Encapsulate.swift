@@ -99,6 +99,18 @@ struct OuterUDP {
     @inline(__always) func pseudoHeader(_ adjacency: Adjacency) -> UInt16 {
         foldCarry(UInt32(adjacency.checksumBase) &+ UInt32(lengthRaw))
     }
+    /// What the field of a packet holds: nothing on a path without checksums, a start where the port computes
+    /// it, else the checksum, for which alone the inner frame is summed.
+    @inline(__always) func checksum(
+        of packet: Packet, _ adjacency: Adjacency, _ io: PortIO, innerSum: () -> UInt64
+    ) -> UInt16 {
+        if adjacency.hasZeroChecksum { return 0 }
+        if io.features.contains(.txUDPChecksum) {
+            packet.requestUDPChecksum()
+            return pseudoHeader(adjacency)
+        }
+        return checksum(adjacency, innerSum: innerSum())
+    }
 }
 
 @inline(__always)

@@ -19,27 +19,18 @@ extension Pipeline {
         }
     }
 
-    /// Resolves contexts up to `end` or behind the first for a tunnel over IPv6; returns where the next is.
     @inline(never)
     private func resolveOverIPv4(from start: Int, to end: Int) -> Int {
-        let period = memory.pointee.learning.currentPeriod
-        let last = memory.pointee.contexts + end
-        var next = memory.pointee.contexts + start
-        while next < last {
-            let context = next
-            next += 1
-            switch resolve(context, period) {
-            case .circuit(let circuit): sendToCircuit(context, circuit)
-            case .tunnel(let tunnel): if !sendToTunnel(context, tunnel) { return next - memory.pointee.contexts }
-            case .flood: flood(context)
-            case .drop(let reason): drop(context.pointee.packet, reason)
-            }
-        }
-        return end
+        resolve(from: start, to: end, overIPv6: false)
     }
-    /// The same, up to a tunnel over IPv4.
     @inline(never)
     private func resolveOverIPv6(from start: Int, to end: Int) -> Int {
+        resolve(from: start, to: end, overIPv6: true)
+    }
+    /// Resolves contexts up to `end` or behind the first for a tunnel of the other family; returns where the
+    /// next is.
+    @inline(__always)
+    private func resolve(from start: Int, to end: Int, overIPv6: Bool) -> Int {
         let period = memory.pointee.learning.currentPeriod
         let last = memory.pointee.contexts + end
         var next = memory.pointee.contexts + start
@@ -48,7 +39,9 @@ extension Pipeline {
             next += 1
             switch resolve(context, period) {
             case .circuit(let circuit): sendToCircuit(context, circuit)
-            case .tunnel(let tunnel): if !sendToIPv6Tunnel(context, tunnel) { return next - memory.pointee.contexts }
+            case .tunnel(let tunnel):
+                let isOfFamily = overIPv6 ? sendToIPv6Tunnel(context, tunnel) : sendToTunnel(context, tunnel)
+                if !isOfFamily { return next - memory.pointee.contexts }
             case .flood: flood(context)
             case .drop(let reason): drop(context.pointee.packet, reason)
             }
@@ -213,19 +206,10 @@ extension Pipeline {
         _ packet: Packet, byteCount: Int, _ frame: UnsafeMutableRawPointer, _ adjacency: Adjacency,
         _ vni: OuterVNI, hash: UInt32
     ) {
-        let hasZeroChecksum = adjacency.hasZeroChecksum
         let io = memory.pointee.io.port(adjacency.port)
         let outer = OuterUDP(vni, hash: hash, innerByteCount: byteCount)
-        var checksum: UInt16 = 0
-        if hasZeroChecksum {
-            // A path without checksums.
-        } else if io.features.contains(.txUDPChecksum) {
-            packet.requestUDPChecksum()
-            checksum = outer.pseudoHeader(adjacency)
-        } else {
-            let sum = isShortFrame(packet, byteCount)
-                ? Checksum.shortSum(frame, byteCount) : longSum(packet, frame)
-            checksum = outer.checksum(adjacency, innerSum: sum)
+        let checksum = outer.checksum(of: packet, adjacency, io) {
+            isShortFrame(packet, byteCount) ? Checksum.shortSum(frame, byteCount) : longSum(packet, frame)
         }
         packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)
         encapsulateIPv6(at: frame - Adjacency.ipv6ByteCount, adjacency, outer, checksum: checksum)

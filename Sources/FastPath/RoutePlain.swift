@@ -67,20 +67,13 @@ extension Pipeline {
     ) {
         let (destination, source) = (head.mac, hop.sourceMAC)
         let byteCount = packet.byteCount
-        let hasZeroChecksum = adjacency.hasZeroChecksum
         let io = memory.pointee.io.port(adjacency.port)
         let outer = OuterUDP(OuterVNI(hop), hash: hash, innerByteCount: byteCount)
-        var checksum: UInt16 = 0
-        if hasZeroChecksum {
-            // A path without checksums.
-        } else if io.features.contains(.txUDPChecksum) {
-            packet.requestUDPChecksum()
-            checksum = outer.pseudoHeader(adjacency)
-        } else {
+        let checksum = outer.checksum(of: packet, adjacency, io) {
             let rest = isShortFrame(packet, byteCount)
                 ? Checksum.shortSum(frame + 12, byteCount &- 12) : longRest(packet, frame)
             // Three words of two bytes each lie in an address.
-            checksum = outer.checksum(adjacency, innerSum: rest &+ halves(destination) &+ halves(source))
+            return rest &+ halves(destination) &+ halves(source)
         }
         rewritePlain(frame, at: frame, to: destination, from: source)
         packet.addFront(Adjacency.ipv6ByteCount, to: byteCount)

@@ -32,27 +32,20 @@ struct ConcurrentTableTests {
         let done = Flag()
         let view = table.view
         let wrong = Tally(), missed = Tally(), hits = Tally()
-        let readers = (0..<2).map { index in
-            let reader = publication.reader(index)
-            return TestThread {
-                var seen = 0
-                while !done.isSet {
-                    reader.quiescent()
-                    for key in stable {
-                        let found = view.value(of: key, in: view.bucket(of: key))
-                        if found == BucketView.miss { missed.add() }
-                        else if !Self.belongs(found, to: key) { wrong.add() }
-                    }
-                    for key in moving {
-                        let found = view.entry(of: key, in: view.bucket(of: key))
-                        if found.value == BucketView.miss { continue }
-                        if !Self.belongs(found.value, to: key) { wrong.add() }
-                        seen += 1
-                    }
-                }
-                reader.offline()
-                hits.add(seen)
+        let readers = tableReaders(of: publication, until: done, lookups: hits) {
+            var seen = 0
+            for key in stable {
+                let found = view.value(of: key, in: view.bucket(of: key))
+                if found == BucketView.miss { missed.add() }
+                else if !Self.belongs(found, to: key) { wrong.add() }
             }
+            for key in moving {
+                let found = view.entry(of: key, in: view.bucket(of: key))
+                if found.value == BucketView.miss { continue }
+                if !Self.belongs(found.value, to: key) { wrong.add() }
+                seen += 1
+            }
+            return seen
         }
         var random = SeededRandom(seed: 7)
         var refused = 0, operations = 0

@@ -63,32 +63,21 @@ struct ConcurrentTrieTests {
         return four + six
     }
 
-    /// Looks every guarded address up until `done`, as a worker does: bursts between quiescent points.
-    private static func reader(
-        _ view: TrieView, _ reader: PublicationReader, _ addresses: [Guarded], until done: Flag,
-        faults: [Tally], lookups: Tally
-    ) -> TestThread {
-        TestThread {
-            var count = 0
-            while !done.isSet {
-                reader.quiescent()
-                for address in addresses {
-                    let found =
-                        address.isIPv6
-                        ? view.lookup(vrf: 1, ipv6: address.high, address.low)
-                        : view.lookup(vrf: 1, ipv4: UInt32(truncatingIfNeeded: address.high >> 32))
-                    switch fault(found, address) {
-                    case .none: break
-                    case .gap: faults[0].add()
-                    case .short: faults[1].add()
-                    case .foreign: faults[2].add()
-                    }
-                }
-                count += addresses.count
+    /// Looks every guarded address up; returns how many.
+    private static func lookUp(_ addresses: [Guarded], in view: TrieView, faults: [Tally]) -> Int {
+        for address in addresses {
+            let found =
+                address.isIPv6
+                ? view.lookup(vrf: 1, ipv6: address.high, address.low)
+                : view.lookup(vrf: 1, ipv4: UInt32(truncatingIfNeeded: address.high >> 32))
+            switch fault(found, address) {
+            case .none: break
+            case .gap: faults[0].add()
+            case .short: faults[1].add()
+            case .foreign: faults[2].add()
             }
-            reader.offline()
-            lookups.add(count)
         }
+        return addresses.count
     }
 
     @Test("no gap and no shorter match while prefixes are replaced, removed and added around an address")
@@ -107,8 +96,9 @@ struct ConcurrentTrieTests {
         }
         let done = Flag()
         let faults = [Tally(), Tally(), Tally()], lookups = Tally()
-        let readers = (0..<2).map {
-            Self.reader(trie.view, publication.reader($0), addresses, until: done, faults: faults, lookups: lookups)
+        let view = trie.view
+        let readers = tableReaders(of: publication, until: done, lookups: lookups) {
+            Self.lookUp(addresses, in: view, faults: faults)
         }
         var changes = 0, refused = 0, mistakes = 0
         let end = ContinuousClock.now + soak
@@ -184,24 +174,15 @@ struct ConcurrentTrieTests {
         let done = Flag()
         let wrong = Tally(), lookups = Tally()
         let view = trie.view
-        let readers = (0..<2).map { index in
-            let reader = publication.reader(index)
-            return TestThread {
-                var count = 0
-                while !done.isSet {
-                    reader.quiescent()
-                    for host in 0..<64 as Range<UInt32> {
-                        let found = view.lookup(vrf: 1, ipv4: 0x0A01_0200 + host)
-                        if found != 1 && found != 2 { wrong.add() }
-                        // Of the other VRF: before, after, or gone as a whole.
-                        let other = view.lookup(vrf: 2, ipv4: 0x0A01_0200 + host)
-                        if other != BucketView.miss && other & 0xFFFF != 7 { wrong.add() }
-                    }
-                    count += 128
-                }
-                reader.offline()
-                lookups.add(count)
+        let readers = tableReaders(of: publication, until: done, lookups: lookups) {
+            for host in 0..<64 as Range<UInt32> {
+                let found = view.lookup(vrf: 1, ipv4: 0x0A01_0200 + host)
+                if found != 1 && found != 2 { wrong.add() }
+                // Of the other VRF: before, after, or gone as a whole.
+                let other = view.lookup(vrf: 2, ipv4: 0x0A01_0200 + host)
+                if other != BucketView.miss && other & 0xFFFF != 7 { wrong.add() }
             }
+            return 128
         }
         var random = SeededRandom(seed: 5)
         let end = ContinuousClock.now + soak

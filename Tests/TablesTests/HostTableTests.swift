@@ -181,28 +181,21 @@ struct HostTableTests {
         let done = Flag()
         let view = table.view
         let wrong = Tally(), missed = Tally(), hits = Tally()
-        let readers = (0..<2).map { index in
-            let reader = publication.reader(index)
-            return TestThread {
-                var seen = 0
-                while !done.isSet {
-                    reader.quiescent()
-                    for (number, address) in stable {
-                        let found = view.value(1, address)
-                        if found == BucketView.miss { missed.add() }
-                        else if found >> 8 != UInt32(number) { wrong.add() }
-                    }
-                    for (number, address) in moving {
-                        let found = view.value(1, address)
-                        if found == BucketView.miss { continue }
-                        if found >> 8 != UInt32(number) { wrong.add() }
-                        seen += 1
-                    }
-                    for address in absent where view.value(1, address) != BucketView.miss { wrong.add() }
-                }
-                reader.offline()
-                hits.add(seen)
+        let readers = tableReaders(of: publication, until: done, lookups: hits) {
+            var seen = 0
+            for (number, address) in stable {
+                let found = view.value(1, address)
+                if found == BucketView.miss { missed.add() }
+                else if found >> 8 != UInt32(number) { wrong.add() }
             }
+            for (number, address) in moving {
+                let found = view.value(1, address)
+                if found == BucketView.miss { continue }
+                if found >> 8 != UInt32(number) { wrong.add() }
+                seen += 1
+            }
+            for address in absent where view.value(1, address) != BucketView.miss { wrong.add() }
+            return seen
         }
         var random = SeededRandom(seed: 7)
         var operations = 0
